@@ -1,0 +1,1 @@
+//! Programs someone would run; see the folders beside this file.
