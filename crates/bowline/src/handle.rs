@@ -1,0 +1,108 @@
+//! The handle of a spawned task. Dropping it does nothing: the scope owns the task.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Weak;
+use std::task::{Context, Poll};
+
+use tokio::task::JoinHandle;
+
+use crate::cause::{Cancelled, Cause};
+use crate::record::{ABORT, CANCEL, Op, Record, Wait};
+use crate::track::Leaf;
+
+/// A task spawned into a [`Scope`](crate::Scope): await it for the task's value.
+///
+/// Dropping it neither cancels nor detaches the task; its scope owns it and waits for it.
+///
+/// # Cancel safety
+///
+/// Awaiting `&mut handle` and dropping that future loses nothing; awaiting the handle by value and dropping it loses the
+/// value, not the task.
+///
+/// # Errors
+///
+/// Awaiting returns [`Cancelled`] if the task ended without a value - it failed (its scope then carries the error), was
+/// cancelled or refused - or if the *awaiting* context was cancelled.
+pub struct Handle<T> {
+    task: Task<T>,
+    record: Weak<Record>,
+    leaf: Leaf,
+}
+
+enum Task<T> {
+    Running(JoinHandle<Result<T, Cancelled>>),
+    Refused(Cancelled),
+}
+
+impl<T> Handle<T> {
+    pub(crate) fn running(task: JoinHandle<Result<T, Cancelled>>, record: Weak<Record>) -> Self {
+        Self { task: Task::Running(task), record, leaf: Leaf::default() }
+    }
+
+    pub(crate) fn refused(cause: Cause) -> Self {
+        Self { task: Task::Refused(Cancelled::new(cause)), record: Weak::new(), leaf: Leaf::default() }
+    }
+
+    /// Returns the id under which views show the task, while it lives.
+    #[must_use]
+    pub fn id(&self) -> Option<u64> {
+        self.record.upgrade().map(|record| record.id)
+    }
+
+    /// Returns whether the task has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        match &self.task {
+            Task::Running(task) => task.is_finished(),
+            Task::Refused(_) => true,
+        }
+    }
+
+    /// Asks the task to end at its next await. Nothing happens if it has ended.
+    pub fn cancel(&self, reason: &'static str) {
+        if let Some(record) = self.record.upgrade() {
+            record.cancel(CANCEL, &Cause::Requested(reason));
+        }
+    }
+
+    /// Drops the task's future at its next poll, also under [`shielded`](crate::shielded). Nothing happens if it has ended.
+    pub fn abort(&self) {
+        if let Some(record) = self.record.upgrade() {
+            record.cancel(CANCEL | ABORT, &Cause::Aborted);
+        }
+    }
+}
+
+impl<T> Future for Handle<T> {
+    type Output = Result<T, Cancelled>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let task = match &mut this.task {
+            Task::Refused(cancelled) => return Poll::Ready(Err(cancelled.clone())),
+            Task::Running(task) => task,
+        };
+        match Pin::new(task).poll(cx) {
+            Poll::Ready(joined) => {
+                this.leaf.clear();
+                // A join error means that the runtime dropped the task: it is being shut down.
+                Poll::Ready(joined.unwrap_or_else(|_| Err(Cancelled::new(Cause::Shutdown))))
+            }
+            Poll::Pending => {
+                let on = this.record.upgrade().map_or(0, |record| record.id);
+                match this.leaf.park(cx, Wait { op: Op::Join, on }) {
+                    Ok(()) => Poll::Pending,
+                    Err(cancelled) => Poll::Ready(Err(cancelled)),
+                }
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for Handle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("id", &self.id()).field("finished", &self.is_finished()).finish()
+    }
+}

@@ -1,0 +1,392 @@
+//! The record of one task, or of one strand inside a task, and the thread-local that makes it ambient.
+//!
+//! A *task* is what a scope spawned. A *strand* is a piece of a task that runs under a context of its own: the body of a
+//! scope, the inside of a `timeout` or of `shielded`. Both have a record; the tree alternates: a [`Node`] lists the
+//! records below it, a record lists the nodes opened inside it.
+//!
+//! # Invariants
+//!
+//! 1. `polls` has one writer at a time (whoever polls the task), so plain loads and stores are enough; it is odd while polled.
+//! 2. The thread-local holds exactly one pointer and is never borrowed while user code runs (polls, wakes, drops).
+//! 3. A record's node is alive as long as the record is: a scope is "gone" only after its tasks' destructors have run.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::task::Waker;
+
+use crate::cause::Cause;
+use crate::clock;
+use crate::node::Node;
+use crate::queue::QueueView;
+use crate::site::Site;
+use crate::sync::LockExt;
+
+/// Asked to end at the next await.
+pub(crate) const CANCEL: u32 = 1;
+/// To be dropped at the next poll, without asking.
+pub(crate) const ABORT: u32 = 2;
+/// Takes no more tasks (nodes only).
+pub(crate) const CLOSED: u32 = 4;
+/// The future has ended; what still holds the record is adopted work below it.
+pub(crate) const ENDED: u32 = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Spawned by a scope, with a future.
+    Task,
+    /// Spawned by a scope, running on the blocking lane.
+    Blocking,
+    /// Runs inside a task under a context of its own.
+    Strand,
+}
+
+pub(crate) struct Record {
+    pub(crate) id: u64,
+    pub(crate) site: &'static Site,
+    /// Where this record is listed and whose cancellation it obeys.
+    pub(crate) node: Arc<Node>,
+    pub(crate) kind: Kind,
+    pub(crate) born: u32,
+    /// `CANCEL`, `ABORT`, `ENDED` of this record alone; the node has its own.
+    pub(crate) flags: AtomicU32,
+    /// Twice the number of polls, plus one while a poll runs.
+    polls: AtomicU32,
+    /// What the task waits for: a [`Wait`] packed into a word, 0 if unknown (a foreign future, or running).
+    wait: AtomicU64,
+    waited_from: AtomicU32,
+    /// Sections in progress inside this task that hold off dropping at a cancel (see `Shield`).
+    shields: AtomicU32,
+    waker: Mutex<Option<Waker>>,
+    /// What few tasks need; absent until then.
+    extra: OnceLock<Box<Mutex<Extra>>>,
+}
+
+#[derive(Default)]
+struct Extra {
+    /// Contexts opened inside this task or strand.
+    nested: Vec<Weak<Node>>,
+    /// Wakers of leaves that are polled with a waker other than the task's (`FuturesUnordered` and the like).
+    leaves: VecDeque<(u64, Waker)>,
+    next_leaf: u64,
+    /// Why this record alone was cancelled.
+    cause: Option<Cause>,
+    /// Queues created here.
+    queues: Vec<Weak<dyn QueueView>>,
+}
+
+impl Record {
+    pub(crate) fn new(site: &'static Site, node: Arc<Node>, kind: Kind) -> Arc<Self> {
+        Arc::new(Self {
+            id: next_id(),
+            site,
+            node,
+            kind,
+            born: clock::coarse_millis(),
+            flags: AtomicU32::new(0),
+            polls: AtomicU32::new(0),
+            wait: AtomicU64::new(0),
+            waited_from: AtomicU32::new(0),
+            shields: AtomicU32::new(0),
+            waker: Mutex::new(None),
+            extra: OnceLock::new(),
+        })
+    }
+
+    /// `CANCEL` and `ABORT` as this record sees them: its own and its node's.
+    pub(crate) fn flags(&self) -> u32 {
+        // Acquire: pairs with the AcqRel in `Node::raise` and `Record::raise`; whoever sees the flag sees the cause.
+        self.flags.load(Ordering::Acquire) | self.node.flags()
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.flags() & (CANCEL | ABORT) != 0
+    }
+
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        let own = self.extra.get().and_then(|extra| extra.lock_unpoisoned().cause.clone());
+        own.or_else(|| self.node.cause())
+    }
+
+    /// Cancels (or aborts) this record and every context opened inside it.
+    pub(crate) fn cancel(self: &Arc<Self>, bits: u32, cause: &Cause) {
+        self.extra().lock_unpoisoned().cause.get_or_insert_with(|| cause.clone());
+        self.flags.fetch_or(bits, Ordering::AcqRel);
+        for node in self.nested() {
+            node.cancel(bits, cause);
+        }
+        self.wake();
+    }
+
+    pub(crate) fn mark_ended(&self) {
+        // Relaxed: shown to people; nobody decides by it.
+        self.flags.fetch_or(ENDED, Ordering::Relaxed);
+    }
+
+    /// Whether the future has ended and only adopted work keeps the record.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & ENDED != 0
+    }
+
+    /// Takes the record apart; used to unroll long chains of ancestors without recursion.
+    pub(crate) fn into_node(self) -> Arc<Node> {
+        self.node
+    }
+
+    // ---- polling
+
+    pub(crate) fn poll_begins(&self) {
+        // Relaxed plain load and store: one writer (invariant 1), read as a statistic.
+        self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn poll_ends(&self) {
+        self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.polls.load(Ordering::Relaxed) % 2 == 1
+    }
+
+    pub(crate) fn polls(&self) -> u32 {
+        self.polls.load(Ordering::Relaxed) / 2
+    }
+
+    /// Remembers how to wake this task; called when a poll returns `Pending`.
+    pub(crate) fn remember_waker(&self, waker: &Waker) {
+        let mut slot = self.waker.lock_unpoisoned();
+        let stale = match &*slot {
+            Some(known) if known.will_wake(waker) => return,
+            known => known.clone(),
+        };
+        *slot = Some(waker.clone());
+        drop(slot);
+        // In the first poll a leaf may have put a combinator's waker here, in doubt (see `remember_leaf`): keep it too.
+        if let Some(stale) = stale
+            && self.polls() <= 1
+        {
+            let mut extra = self.extra().lock_unpoisoned();
+            let key = extra.next_leaf;
+            extra.next_leaf += 1;
+            extra.leaves.push_back((key, stale));
+        }
+    }
+
+    /// Puts down the waker of a parking leaf. Returns a key if it has a list entry of its own, to be taken back later.
+    pub(crate) fn remember_leaf(&self, waker: &Waker) -> Option<u64> {
+        {
+            let mut slot = self.waker.lock_unpoisoned();
+            match &*slot {
+                Some(known) if known.will_wake(waker) => return None,
+                Some(_) => {}
+                // First poll: most probably this is the task's waker. If not, `remember_waker` mends it when the poll ends.
+                None => {
+                    *slot = Some(waker.clone());
+                    return None;
+                }
+            }
+        }
+        let mut extra = self.extra().lock_unpoisoned();
+        let key = extra.next_leaf;
+        extra.next_leaf += 1;
+        extra.leaves.push_back((key, waker.clone()));
+        Some(key)
+    }
+
+    pub(crate) fn forget_leaf(&self, key: u64) {
+        let forgotten = self.extra.get().and_then(|extra| {
+            let mut extra = extra.lock_unpoisoned();
+            let at = extra.leaves.iter().position(|(known, _)| *known == key)?;
+            extra.leaves.remove(at)
+        });
+        drop(forgotten); // outside the lock: a foreign waker's drop is user code
+    }
+
+    /// Wakes the task and every leaf that listens with a waker of its own.
+    pub(crate) fn wake(&self) {
+        // Pairs with the fence in `track`: either we see the waker, or the task sees the flag that was raised before this call.
+        fence(Ordering::SeqCst);
+        let task = self.waker.lock_unpoisoned().clone();
+        let leaves: Vec<Waker> = match self.extra.get() {
+            Some(extra) => extra.lock_unpoisoned().leaves.iter().map(|(_, waker)| waker.clone()).collect(),
+            None => Vec::new(),
+        };
+        for waker in task.into_iter().chain(leaves) {
+            waker.wake();
+        }
+    }
+
+    // ---- waiting, for people to read
+
+    pub(crate) fn set_wait(&self, wait: Wait) {
+        self.waited_from.store(clock::coarse_millis(), Ordering::Relaxed);
+        self.wait.store(wait.pack(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn clear_wait(&self) {
+        self.wait.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn wait(&self) -> Option<(Wait, u32)> {
+        let wait = Wait::unpack(self.wait.load(Ordering::Relaxed))?;
+        Some((wait, self.waited_from.load(Ordering::Relaxed)))
+    }
+
+    // ---- shields
+
+    pub(crate) fn shield(&self) {
+        self.shields.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn unshield(&self) {
+        self.shields.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Read by the polling thread only, after the poll that may have changed it: Relaxed is enough.
+    pub(crate) fn is_shielded(&self) -> bool {
+        self.shields.load(Ordering::Relaxed) > 0
+    }
+
+    // ---- what was opened here
+
+    fn extra(&self) -> &Mutex<Extra> {
+        self.extra.get_or_init(Box::default)
+    }
+
+    pub(crate) fn list_nested(&self, node: &Arc<Node>) {
+        let mut extra = self.extra().lock_unpoisoned();
+        extra.nested.retain(|known| known.strong_count() > 0);
+        extra.nested.push(Arc::downgrade(node));
+    }
+
+    pub(crate) fn nested(&self) -> Vec<Arc<Node>> {
+        match self.extra.get() {
+            Some(extra) => extra.lock_unpoisoned().nested.iter().filter_map(Weak::upgrade).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    pub(crate) fn list_queue(&self, queue: Weak<dyn QueueView>) {
+        let mut extra = self.extra().lock_unpoisoned();
+        extra.queues.retain(|known| known.strong_count() > 0);
+        extra.queues.push(queue);
+    }
+
+    pub(crate) fn queues(&self) -> Vec<Arc<dyn QueueView>> {
+        match self.extra.get() {
+            Some(extra) => extra.lock_unpoisoned().queues.iter().filter_map(Weak::upgrade).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// The task this record belongs to: itself, or the task around a strand.
+    pub(crate) fn task_id(&self) -> u64 {
+        let mut at = self;
+        while at.kind == Kind::Strand {
+            match at.node.parent() {
+                Some(parent) => at = parent,
+                None => break,
+            }
+        }
+        at.id
+    }
+}
+
+/// What a leaf of ours is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wait {
+    pub(crate) op: Op,
+    /// Identity of the queue or task waited on, 0 if the operation has none.
+    pub(crate) on: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Op {
+    Recv = 1,
+    Send = 2,
+    Join = 3,
+    Close = 4,
+    Cancelled = 5,
+    Draining = 6,
+}
+
+const OP_SHIFT: u32 = 56;
+
+impl Wait {
+    fn pack(self) -> u64 {
+        (self.op as u64) << OP_SHIFT | (self.on & ((1 << OP_SHIFT) - 1))
+    }
+
+    fn unpack(word: u64) -> Option<Self> {
+        let op = match word >> OP_SHIFT {
+            1 => Op::Recv,
+            2 => Op::Send,
+            3 => Op::Join,
+            4 => Op::Close,
+            5 => Op::Cancelled,
+            6 => Op::Draining,
+            _ => return None,
+        };
+        Some(Self { op, on: word & ((1 << OP_SHIFT) - 1) })
+    }
+}
+
+/// How many ids a thread takes from the shared counter at once.
+const IDS_PER_BLOCK: u64 = 256;
+
+/// Ids of tasks, strands, nodes and queues: unique in the process, dense enough for people.
+pub(crate) fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static BLOCK: std::cell::Cell<(u64, u64)> = const { std::cell::Cell::new((0, 0)) };
+    }
+    BLOCK.with(|block| {
+        let (next, end) = block.get();
+        let (next, end) = if next < end {
+            (next, end)
+        } else {
+            let start = NEXT.fetch_add(IDS_PER_BLOCK, Ordering::Relaxed);
+            (start + 1, start + 1 + IDS_PER_BLOCK)
+        };
+        block.set((next + 1, end));
+        next
+    })
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<Record>>> = const { RefCell::new(None) };
+}
+
+/// Runs `f` with the record behind `slot` as the ambient one. The pointer is moved, not counted, and moved back even if
+/// `f` panics.
+pub(crate) fn enter<R>(slot: &mut Option<Arc<Record>>, f: impl FnOnce() -> R) -> R {
+    struct Restore<'a> {
+        slot: &'a mut Option<Arc<Record>>,
+        previous: Option<Arc<Record>>,
+    }
+    impl Drop for Restore<'_> {
+        fn drop(&mut self) {
+            let previous = self.previous.take();
+            *self.slot = CURRENT.with(|current| current.replace(previous));
+        }
+    }
+    let mine = slot.take();
+    let previous = CURRENT.with(|current| current.replace(mine));
+    let _restore = Restore { slot, previous };
+    f()
+}
+
+/// The record of whoever is being polled on this thread, if it is ours.
+pub(crate) fn current() -> Option<Arc<Record>> {
+    CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+}
+
+/// Looks at the current record without taking a reference. `look` must not run user code (invariant 2).
+pub(crate) fn with_current<R>(look: impl FnOnce(Option<&Arc<Record>>) -> R) -> R {
+    CURRENT.with(|current| look(current.borrow().as_ref()))
+}
+
+pub(crate) fn inside_task() -> bool {
+    CURRENT.try_with(|current| current.try_borrow().is_ok_and(|current| current.is_some())).unwrap_or(false)
+}

@@ -1,0 +1,505 @@
+//! Scopes: the owner of tasks. A scope returns when its tasks are gone, not when they were asked to go.
+//!
+//! # End
+//!
+//! The first error of a task, or of the body, cancels everybody else; the scope waits for all of them and returns that
+//! error. A panic does the same and goes on in the owner once all are gone. If the scope's future is dropped, its tasks are
+//! aborted, and those still ending keep the enclosing scope open: they are *adopted*, counted, and a failure in tests.
+
+use std::future::{Future, poll_fn};
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+use std::task::Poll;
+
+use crate::carry::{Bind, Carry, Cx, TaskFn};
+use crate::cause::{Cancelled, Cause};
+use crate::handle::Handle;
+use crate::node::{Done, Failure, Node, NodeKind};
+use crate::panic::Panic;
+use crate::queue::{Bound, Overflow, Rx, Tx};
+use crate::record::{self, ABORT, CANCEL, Kind, Op, Record, Wait};
+use crate::root;
+use crate::site;
+use crate::timeout::Timer;
+use crate::track::{End, Ending, Leaf, Shield, Strand, Tracked};
+
+/// Runs `body` with a scope that owns every task spawned into it, and returns when the last one is gone.
+///
+/// `E` is the error type of the scope: the body and its tasks return `Result<_, E>`, and the first error cancels the
+/// others. It needs a `From<Cancelled>`, which `anyhow::Error` and `Box<dyn Error + Send + Sync>` have, a `thiserror` enum
+/// gets by `#[from]`, and [`Cancelled`] itself is good enough for scopes that cannot fail otherwise.
+///
+/// # Cancel safety
+///
+/// If the future is dropped, the tasks are aborted and those still ending are adopted by the enclosing scope. Values of
+/// tasks are lost. Prefer [`timeout`](crate::timeout()) over a foreign `select!`: it lets the scope come to its end.
+///
+/// # Errors
+///
+/// The first error of the body or of a task; `E::from(Cancelled)` if the scope was cancelled and nobody had an error.
+///
+/// # Panics
+///
+/// With the panic of the body or of a task, after every other task is gone.
+///
+/// # Examples
+///
+/// ```
+/// # bowline::testing::example(async {
+/// use bowline::{Cancelled, scope};
+///
+/// let sum = scope("sum", async |s| {
+///     let two = s.spawn("two", async { Ok(2) });
+///     let three = s.spawn("three", async { Ok(3) });
+///     Ok::<_, Cancelled>(two.await? + three.await?)
+/// })
+/// .await;
+/// assert_eq!(sum, Ok(5));
+/// # });
+/// ```
+#[track_caller]
+pub fn scope<T, E, F>(name: &'static str, body: F) -> impl Future<Output = Result<T, E>>
+where
+    F: AsyncFnOnce(&Scope<E>) -> Result<T, E>,
+    E: From<Cancelled> + Send + 'static,
+{
+    let place = Location::caller();
+    async move {
+        let opened = Opened::new(name, place, NodeKind::Scope, true);
+        let node = Arc::clone(opened.node());
+        let ran = opened
+            .run(async {
+                let scope = Scope::new(&node);
+                drop(node);
+                body(&scope).await.map_err(|error| scope.fail(error)).ok()
+            })
+            .await;
+        let failure = match ran.failure {
+            Some(Failure::Panicked(panic)) => panic.resume(),
+            Some(Failure::Error(error)) => Some(match error.downcast::<E>() {
+                Ok(error) => *error,
+                Err(_) => unreachable!("only tasks of this scope put errors there, and all have its type"),
+            }),
+            Some(Failure::Cancelled(cancelled)) => Some(E::from(cancelled)),
+            None => None,
+        };
+        match (ran.body, failure) {
+            (End::Panicked(panic), _) => panic.resume(),
+            (_, Some(error)) => Err(error),
+            (End::Value(Some(value)), None) => Ok(value),
+            (End::Value(None) | End::Cancelled, None) => {
+                Err(E::from(Cancelled::new(ran.cause.unwrap_or(Cause::Aborted))))
+            }
+        }
+    }
+}
+
+/// What a scope's body sees of its scope: spawn tasks, make queues, cancel.
+///
+/// It lives in the body's own future and cannot leave it; [`handle`](Self::handle) makes something that can.
+pub struct Scope<E> {
+    node: Weak<Node>,
+    cx: Cx,
+    error: PhantomData<fn(E)>,
+}
+
+impl<E: From<Cancelled> + Send + 'static> Scope<E> {
+    fn new(node: &Arc<Node>) -> Self {
+        Self { node: Arc::downgrade(node), cx: Cx::here(), error: PhantomData }
+    }
+
+    /// The body's error is one among others: the first wins, and the others are cancelled.
+    fn fail(&self, error: E) {
+        if let Some(node) = self.node.upgrade() {
+            node.fail(Failure::Error(Box::new(error)), &Cause::BodyFailed);
+        }
+    }
+
+    /// Spawns a task that owns no Bowline ends; plain data is captured as usual.
+    ///
+    /// Its first error cancels the scope. If a task's failure is a value to you, return it as one: `Ok(result)`.
+    /// If the scope is cancelled or closed, `future` is dropped unpolled and the handle says why.
+    ///
+    /// # Panics
+    ///
+    /// If called outside of a tokio runtime.
+    #[track_caller]
+    pub fn spawn<T, F>(&self, name: &'static str, future: F) -> Handle<T>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn_into(&self.node, name, Location::caller(), future)
+            .unwrap_or_else(|closed| Handle::refused(closed.cause))
+    }
+
+    /// Spawns a task and hands queue ends or shared objects over to it: from here on *it* holds them.
+    ///
+    /// `carry` is an end, or a tuple or `Vec` of ends; the task receives them bound to itself.
+    ///
+    /// # Panics
+    ///
+    /// If called outside of a tokio runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # bowline::testing::example(async {
+    /// use bowline::{Bound, Overflow, Cancelled, scope};
+    ///
+    /// scope("orders", async |s| {
+    ///     let (tx, rx) = s.queue("orders", Bound::items(8), Overflow::Block);
+    ///     let packed = s.spawn_with("packer", rx, async |_cx, rx| {
+    ///         let mut packed = 0;
+    ///         while let Ok(order) = rx.recv().await {
+    ///             packed += order;
+    ///         }
+    ///         Ok(packed)
+    ///     });
+    ///     for order in 1..=3 {
+    ///         tx.send(order).await.ok();
+    ///     }
+    ///     drop(tx); // the packer's `recv` now says that no more will come
+    ///     assert_eq!(packed.await?, 6);
+    ///     Ok::<_, Cancelled>(())
+    /// })
+    /// .await
+    /// # }).unwrap();
+    /// ```
+    #[track_caller]
+    pub fn spawn_with<A, T, F>(&self, name: &'static str, carry: A, task: F) -> Handle<T>
+    where
+        A: Carry,
+        T: Send + 'static,
+        F: for<'c> AsyncFnOnce(&'c Cx, <A::Packed as Bind>::In<'c>) -> Result<T, E>
+            + for<'c> TaskFn<'c, A::Packed, Result<T, E>>
+            + Send
+            + 'static,
+    {
+        let packed = carry.pack();
+        let future = crate::carry::run_task(packed, task);
+        spawn_into(&self.node, name, Location::caller(), future)
+            .unwrap_or_else(|closed| Handle::refused(closed.cause))
+    }
+
+    /// Runs a blocking closure on the runtime's blocking threads, as a task of this scope.
+    ///
+    /// The context is ambient in it, so long loops can ask [`check`](crate::check()). It cannot be dropped half-way: a cancelled
+    /// scope waits for it, and a shutdown that cannot names it.
+    ///
+    /// # Panics
+    ///
+    /// If called outside of a tokio runtime.
+    #[track_caller]
+    pub fn spawn_blocking<T, F>(&self, name: &'static str, work: F) -> Handle<T>
+    where
+        F: FnOnce() -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn_blocking_into(&self.node, name, Location::caller(), work)
+            .unwrap_or_else(|closed| Handle::refused(closed.cause))
+    }
+
+    /// Makes a bounded queue whose both ends are held by this task. See [`Cx::queue`].
+    #[track_caller]
+    pub fn queue<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        bound: Bound<T>,
+        overflow: Overflow,
+    ) -> (Tx<'_, T>, Rx<'_, T>) {
+        self.cx.queue(name, bound, overflow)
+    }
+
+    /// Returns the body's own context.
+    pub fn cx(&self) -> &Cx {
+        &self.cx
+    }
+
+    /// Returns a handle with which other tasks can spawn into this scope, cancel it or close it.
+    pub fn handle(&self) -> ScopeHandle<E> {
+        ScopeHandle { node: self.node.clone(), error: PhantomData }
+    }
+
+    /// Cancels every task of the scope and its body.
+    pub fn cancel(&self, reason: &'static str) {
+        self.handle().cancel(reason);
+    }
+
+    /// Takes no more tasks; those that run go on.
+    pub fn close(&self) {
+        self.handle().close();
+    }
+}
+
+/// A handle on a scope that can be kept anywhere. It does not keep the scope open.
+pub struct ScopeHandle<E> {
+    node: Weak<Node>,
+    error: PhantomData<fn(E)>,
+}
+
+impl<E> Clone for ScopeHandle<E> {
+    fn clone(&self) -> Self {
+        Self { node: self.node.clone(), error: PhantomData }
+    }
+}
+
+impl<E: From<Cancelled> + Send + 'static> ScopeHandle<E> {
+    /// Spawns a task into the scope, as [`Scope::spawn`].
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeClosed`] if the scope has ended, is closed or cancelled; `future` was dropped unpolled.
+    ///
+    /// # Panics
+    ///
+    /// If called outside of a tokio runtime.
+    #[track_caller]
+    pub fn spawn<T, F>(&self, name: &'static str, future: F) -> Result<Handle<T>, ScopeClosed>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+    {
+        spawn_into(&self.node, name, Location::caller(), future)
+    }
+
+    /// Cancels every task of the scope and its body.
+    pub fn cancel(&self, reason: &'static str) {
+        if let Some(node) = self.node.upgrade() {
+            node.cancel(CANCEL, &Cause::Requested(reason));
+        }
+    }
+
+    /// Takes no more tasks; those that run go on.
+    pub fn close(&self) {
+        if let Some(node) = self.node.upgrade() {
+            node.close();
+        }
+    }
+}
+
+/// A task was refused because its scope has ended, is closed, or was cancelled. Trying again cannot succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScopeClosed {
+    cause: Cause,
+}
+
+impl ScopeClosed {
+    /// Returns why the scope takes no tasks.
+    #[must_use]
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+}
+
+impl std::fmt::Display for ScopeClosed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the scope takes no more tasks: {}", self.cause)
+    }
+}
+
+impl std::error::Error for ScopeClosed {}
+
+// ---- spawning
+
+pub(crate) fn list(
+    node: &Weak<Node>,
+    name: &'static str,
+    place: &'static Location<'static>,
+    kind: Kind,
+) -> Result<Arc<Record>, ScopeClosed> {
+    let node = node.upgrade().ok_or(ScopeClosed { cause: Cause::ScopeClosed })?;
+    let record = Record::new(site::intern(name, place), node, kind);
+    record.node.list(&record).map_err(|cause| ScopeClosed { cause })?;
+    Ok(record)
+}
+
+fn spawn_into<T, E, F>(
+    node: &Weak<Node>,
+    name: &'static str,
+    place: &'static Location<'static>,
+    future: F,
+) -> Result<Handle<T>, ScopeClosed>
+where
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    let record = list(node, name, place, Kind::Task)?;
+    let weak = Arc::downgrade(&record);
+    Ok(Handle::running(spawn_tracked::<_, OfScope<T, E>>(record, future), weak))
+}
+
+/// The one place where a task of ours becomes one of tokio's.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "every spawn of the toolkit ends here, with an owner and a name"
+)]
+pub(crate) fn spawn_tracked<F, O>(record: Arc<Record>, future: F) -> tokio::task::JoinHandle<O::Ended>
+where
+    F: Future<Output = O::Output> + Send + 'static,
+    O: Ending + 'static,
+{
+    tokio::spawn(Tracked::<F, O>::new(record, future))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the blocking lane of the toolkit, with an owner and a name")]
+fn spawn_blocking_into<T, E, F>(
+    node: &Weak<Node>,
+    name: &'static str,
+    place: &'static Location<'static>,
+    work: F,
+) -> Result<Handle<T>, ScopeClosed>
+where
+    F: FnOnce() -> Result<T, E> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    let record = list(node, name, place, Kind::Blocking)?;
+    let weak = Arc::downgrade(&record);
+    let task =
+        tokio::task::spawn_blocking(move || crate::track::run_blocking::<_, OfScope<T, E>>(record, work));
+    Ok(Handle::running(task, weak))
+}
+
+/// A task's end as a scope sees it: an error belongs to the scope, a value to the handle.
+struct OfScope<T, E>(PhantomData<fn(T, E)>);
+
+impl<T: Send + 'static, E: Send + 'static> Ending for OfScope<T, E> {
+    type Output = Result<T, E>;
+    type Ended = Result<T, Cancelled>;
+
+    fn value(record: &Arc<Record>, value: Result<T, E>) -> Self::Ended {
+        value.map_err(|error| {
+            record.node.fail(Failure::Error(Box::new(error)), &Cause::SiblingFailed(record.site.name));
+            Cancelled::new(Cause::Failed)
+        })
+    }
+
+    fn panicked(record: &Arc<Record>, panic: Panic) -> Self::Ended {
+        record.node.fail(Failure::Panicked(panic), &Cause::SiblingPanicked(record.site.name));
+        Err(Cancelled::new(Cause::Failed))
+    }
+
+    fn cancelled(record: &Arc<Record>, cancelled: Cancelled) -> Self::Ended {
+        // Alone, by its handle: that is between the two. With its scope: the scope has no value to show.
+        if record.node.flags() & (CANCEL | ABORT) != 0 {
+            record.node.fail(Failure::Cancelled(cancelled.clone()), cancelled.cause());
+        }
+        Err(cancelled)
+    }
+}
+
+// ---- opening and closing, shared with groups
+
+/// An open scope or group. Dropped before it was run to its end, it aborts what is below.
+pub(crate) struct Opened {
+    node: Arc<Node>,
+    timer: Timer,
+    armed: Armed,
+    _shield: Shield,
+}
+
+/// A scope or group that has run to its end.
+pub(crate) struct Ran<T> {
+    pub(crate) body: End<T>,
+    pub(crate) failure: Option<Failure>,
+    pub(crate) cause: Option<Cause>,
+}
+
+impl Opened {
+    pub(crate) fn new(
+        name: &'static str,
+        place: &'static Location<'static>,
+        kind: NodeKind,
+        fail_fast: bool,
+    ) -> Self {
+        crate::clock::start();
+        crate::panic::install_hook();
+        let parent = record::current().or_else(root::of_runtime);
+        let inherited = parent.as_ref().and_then(|parent| parent.node.deadline());
+        let node = Node::open(site::intern(name, place), kind, parent, None, fail_fast);
+        if node.parent().is_none() {
+            root::list_orphan(&node);
+        }
+        let timer = Timer::for_node(&node, inherited);
+        let armed = Armed { node: Arc::downgrade(&node), live: true };
+        Self { node, timer, armed, _shield: Shield::raise() }
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Runs the body, then waits until everything below is gone.
+    pub(crate) async fn run<F: Future>(self, body: F) -> Ran<F::Output> {
+        let Self { node, mut timer, mut armed, _shield } = self;
+        let body = {
+            let mut strand = pin!(Strand::new(&node, body));
+            poll_fn(|cx| {
+                if let Poll::Ready(end) = strand.as_mut().poll(cx) {
+                    return Poll::Ready(end);
+                }
+                if timer.has_fired(cx) {
+                    node.cancel(CANCEL, &Cause::DeadlineExceeded);
+                    return strand.as_mut().poll(cx);
+                }
+                Poll::Pending
+            })
+            .await
+        };
+        if let End::Panicked(_) = body {
+            node.cancel(CANCEL, &Cause::BodyFailed);
+        }
+        let done = node.done();
+        drop(node); // ours was one of the references that say "something lives below"
+        close(&done, &armed.node, &mut timer).await;
+        armed.live = false;
+        Ran { body, failure: done.take_failure(), cause: done.cause() }
+    }
+}
+
+/// Waits until the node is gone. Cancellation does not end this wait: it makes what is waited for end.
+async fn close(done: &Done, node: &Weak<Node>, timer: &mut Timer) {
+    let mut leaf = Leaf::default();
+    poll_fn(|cx| {
+        if done.poll(cx).is_ready() {
+            leaf.clear();
+            return Poll::Ready(());
+        }
+        if timer.has_fired(cx)
+            && let Some(node) = node.upgrade()
+        {
+            node.cancel(CANCEL, &Cause::DeadlineExceeded);
+        }
+        leaf.stand_by(cx, Wait { op: Op::Close, on: 0 });
+        Poll::Pending
+    })
+    .await;
+}
+
+/// The drop of a scope's future before its end: cause recorded, tasks cancelled and aborted, adoption counted.
+struct Armed {
+    node: Weak<Node>,
+    live: bool,
+}
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        if !self.live {
+            return;
+        }
+        let Some(node) = self.node.upgrade() else { return };
+        node.close();
+        node.cancel(CANCEL | ABORT, &Cause::ScopeDropped);
+        let mut living = 0;
+        node.each_child(|child| living += u64::from(child.kind != Kind::Strand));
+        if living > 0
+            && let Some(root) = &node.root
+        {
+            root.add_adopted(living);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Deadlines and shields: a piece of a task under a context of its own.
+
+use std::future::{Future, poll_fn};
+use std::panic::Location;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use crate::cause::{Cancelled, Cause};
+use crate::node::{Node, NodeKind};
+use crate::record::{self, CANCEL};
+use crate::site;
+use crate::track::{End, Shield, Strand};
+
+/// Runs `future` under a deadline `after` from its first poll; tasks it owns inherit it.
+///
+/// At the deadline the context inside is cancelled: waits of ours return [`Cancelled`], scopes inside cancel their tasks and
+/// wait until those are gone, and an await that knows nothing of contexts is dropped where it stands. If `future` still
+/// comes to a value that way - a [`group`](crate::group()) with partial results - that value is returned.
+///
+/// A deadline of an ancestor that is earlier stays in force.
+///
+/// # Cancel safety
+///
+/// Dropping it drops `future`.
+///
+/// # Errors
+///
+/// [`Cancelled`] if `future` did not come to a value; [`Cancelled::is_deadline`] tells the deadline from other causes.
+///
+/// # Examples
+///
+/// ```
+/// # bowline::testing::example_paused(async {
+/// use std::time::Duration;
+///
+/// let slow = tokio::time::sleep(Duration::from_secs(3600));
+/// let late = bowline::timeout(Duration::from_secs(1), slow).await.unwrap_err();
+/// assert!(late.is_deadline());
+/// # });
+/// ```
+#[track_caller]
+pub fn timeout<F: Future>(after: Duration, future: F) -> impl Future<Output = Result<F::Output, Cancelled>> {
+    let place = Location::caller();
+    async move {
+        // A duration too long to add is no deadline.
+        under(place, Instant::now().checked_add(after), NodeKind::Timeout, future).await
+    }
+}
+
+/// Runs `future` under the deadline `at`. Everything said at [`timeout`] holds.
+///
+/// # Cancel safety
+///
+/// Dropping it drops `future`.
+///
+/// # Errors
+///
+/// [`Cancelled`] if `future` did not come to a value.
+#[track_caller]
+pub fn deadline_at<F: Future>(at: Instant, future: F) -> impl Future<Output = Result<F::Output, Cancelled>> {
+    under(Location::caller(), Some(at), NodeKind::Timeout, future)
+}
+
+/// Runs clean-up that a cancelled task still has to do, for at most `grace`.
+///
+/// Inside, neither the cancellation nor the deadline of the surrounding context is felt: a goodbye can be written, a lease
+/// returned. An abort - the scope's future was dropped, or a shutdown has come to its end - still drops it.
+///
+/// # Cancel safety
+///
+/// Dropping it drops `future`.
+///
+/// # Errors
+///
+/// [`Cancelled`] with [`Cause::DeadlineExceeded`] if `grace` was not enough.
+///
+/// # Examples
+///
+/// ```
+/// # async fn say_goodbye() {}
+/// # async fn serve() -> Result<(), bowline::Cancelled> { Err(bowline::cancelled().await) }
+/// # async fn connection() -> Result<(), bowline::Cancelled> {
+/// use std::time::Duration;
+///
+/// let ended = serve().await;
+/// bowline::shielded(Duration::from_secs(1), say_goodbye()).await.ok();
+/// ended
+/// # }
+/// ```
+#[track_caller]
+pub fn shielded<F: Future>(grace: Duration, future: F) -> impl Future<Output = Result<F::Output, Cancelled>> {
+    let place = Location::caller();
+    async move {
+        let _shield = Shield::raise();
+        under(place, Instant::now().checked_add(grace), NodeKind::Shield, future).await
+    }
+}
+
+async fn under<F: Future>(
+    place: &'static Location<'static>,
+    at: Option<Instant>,
+    kind: NodeKind,
+    future: F,
+) -> Result<F::Output, Cancelled> {
+    let name = if kind == NodeKind::Shield { "shielded" } else { "timeout" };
+    let parent = record::current();
+    let node = Node::open(site::intern(name, place), kind, parent.clone(), at, false);
+    let mut timer = Timer::for_node(&node, parent.as_deref().and_then(|parent| parent.node.deadline()));
+    drop(parent);
+    let mut strand = pin!(Strand::new(&node, future));
+    let end = poll_fn(|cx| {
+        if let Poll::Ready(end) = strand.as_mut().poll(cx) {
+            return Poll::Ready(end);
+        }
+        if timer.has_fired(cx) {
+            node.cancel(CANCEL, &Cause::DeadlineExceeded);
+            return strand.as_mut().poll(cx); // its one poll more, now
+        }
+        Poll::Pending
+    })
+    .await;
+    match end {
+        End::Value(value) => Ok(value),
+        End::Cancelled => Err(Cancelled::new(node.cause().unwrap_or(Cause::Aborted))),
+        End::Panicked(panic) => panic.resume(),
+    }
+}
+
+/// The one timer of a deadline: whoever tightened it polls it; everybody below inherits the effect.
+pub(crate) struct Timer {
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Timer {
+    pub(crate) fn for_node(node: &Arc<Node>, inherited: Option<Instant>) -> Self {
+        let own =
+            node.deadline().filter(|at| node.kind == NodeKind::Shield || inherited.is_none_or(|up| *at < up));
+        Self { sleep: own.map(|at| Box::pin(tokio::time::sleep_until(at))) }
+    }
+
+    /// Says once that the deadline has passed.
+    pub(crate) fn has_fired(&mut self, cx: &mut Context<'_>) -> bool {
+        let fired = self.sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
+        if fired {
+            self.sleep = None;
+        }
+        fired
+    }
+}

@@ -1,0 +1,365 @@
+//! The wrappers that make a future a task or a strand: they set the ambient record for every poll *and for the drop*,
+//! apply the rule of cancellation, and catch panics at a task's root.
+//!
+//! # The rule of cancellation
+//!
+//! A cancelled task is polled once more, so that waits of ours can return [`Cancelled`] and the code can tidy up. If it is
+//! then still pending, it sits at an await that knows nothing of contexts (a socket, a foreign lock), and is dropped
+//! there. Sections under [`shielded`](crate::shielded) and scopes that wait for their own tasks hold the drop off; both
+//! are bounded. An abort drops at the next poll without asking.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+use crate::cause::{Cancelled, Cause};
+use crate::node::Node;
+use crate::panic::{Panic, caught};
+use crate::record::{self, ABORT, CANCEL, Kind, Record, Wait};
+
+/// What the end of a task means to the scope or group that owns it.
+pub(crate) trait Ending {
+    /// What the task's future returns.
+    type Output;
+    /// What the task's join handle carries.
+    type Ended: Send + 'static;
+
+    fn value(record: &Arc<Record>, value: Self::Output) -> Self::Ended;
+    fn panicked(record: &Arc<Record>, panic: Panic) -> Self::Ended;
+    fn cancelled(record: &Arc<Record>, cancelled: Cancelled) -> Self::Ended;
+}
+
+pin_project! {
+    /// The root of a spawned task.
+    pub(crate) struct Tracked<F, E> {
+        #[pin]
+        future: Option<F>,
+        record: Option<Arc<Record>>,
+        ending: PhantomData<fn() -> E>,
+    }
+
+    impl<F, E> PinnedDrop for Tracked<F, E> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            // Destructors see their own context. One that panics here was dropped by the runtime, which catches it.
+            record::enter(this.record, || this.future.set(None));
+            if let Some(record) = this.record {
+                finish(record);
+            }
+        }
+    }
+}
+
+impl<F, E> Tracked<F, E> {
+    pub(crate) fn new(record: Arc<Record>, future: F) -> Self {
+        Self { future: Some(future), record: Some(record), ending: PhantomData }
+    }
+}
+
+impl<F, E> Future for Tracked<F, E>
+where
+    F: Future<Output = E::Output>,
+    E: Ending,
+{
+    type Output = E::Ended;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<E::Ended> {
+        let mut this = self.project();
+        let polled = {
+            let future = &mut this.future;
+            let flags = this.record.as_ref().map_or(0, |record| record.flags());
+            if flags & ABORT != 0 {
+                // Dropped here, not asked. A destructor that panics is the task's panic.
+                let dropped =
+                    record::enter(this.record, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
+                dropped.map(|()| Step::Cancelled)
+            } else {
+                if let Some(record) = this.record.as_ref() {
+                    record.poll_begins();
+                }
+                let stepped = record::enter(this.record, || {
+                    catch_unwind(AssertUnwindSafe(|| step(future.as_mut(), flags, cx)))
+                });
+                if let Some(record) = this.record.as_ref() {
+                    record.poll_ends();
+                }
+                stepped
+            }
+        };
+        let Some(record) = this.record.as_ref() else {
+            unreachable!("the record is taken only when the task ends, and an ended task is not polled");
+        };
+        let ended = match polled {
+            Ok(Step::Pending) => {
+                park(record, cx);
+                return Poll::Pending;
+            }
+            Ok(Step::Ready(value)) => E::value(record, value),
+            Ok(Step::Cancelled) => {
+                let cause = record.cause().unwrap_or(Cause::Aborted);
+                E::cancelled(record, Cancelled::new(cause))
+            }
+            Err(payload) => {
+                // The future may be half-way: drop what is left of it under its own context.
+                let future = &mut this.future;
+                let _ = record::enter(this.record, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
+                let Some(record) = this.record.as_ref() else { unreachable!("`enter` puts the record back") };
+                E::panicked(record, caught(record.site.name, payload))
+            }
+        };
+        // "Gone" is when the future, its destructors and now the record are.
+        if let Some(record) = this.record.take() {
+            finish(&record);
+        }
+        Poll::Ready(ended)
+    }
+}
+
+/// Runs a blocking task's closure: its context is ambient, its panic is caught, and nothing can drop it half-way.
+pub(crate) fn run_blocking<W, E>(record: Arc<Record>, work: W) -> E::Ended
+where
+    W: FnOnce() -> E::Output,
+    E: Ending,
+{
+    let mut slot = Some(record);
+    if let Some(record) = &slot {
+        record.poll_begins();
+    }
+    let worked = record::enter(&mut slot, || catch_unwind(AssertUnwindSafe(work)));
+    let Some(record) = slot else { unreachable!("`enter` puts the record back") };
+    record.poll_ends();
+    let ended = match worked {
+        Ok(value) => E::value(&record, value),
+        Err(payload) => E::panicked(&record, caught(record.site.name, payload)),
+    };
+    finish(&record);
+    ended
+}
+
+fn finish(record: &Arc<Record>) {
+    record.mark_ended();
+    record.node.child_ended();
+}
+
+/// What one poll of a future under a context came to.
+enum Step<T> {
+    Ready(T),
+    Pending,
+    Cancelled,
+}
+
+/// Polls once and applies the rule of cancellation. Runs with the record ambient.
+fn step<F: Future>(
+    mut future: Pin<&mut Option<F>>,
+    flags_before: u32,
+    cx: &mut Context<'_>,
+) -> Step<F::Output> {
+    let Some(running) = future.as_mut().as_pin_mut() else { return Step::Cancelled };
+    match running.poll(cx) {
+        Poll::Ready(value) => {
+            future.set(None); // before the record goes: "gone" means that destructors have run
+            Step::Ready(value)
+        }
+        Poll::Pending if flags_before & CANCEL == 0 => Step::Pending,
+        Poll::Pending => {
+            if record::with_current(|current| current.is_some_and(|record| record.is_shielded())) {
+                Step::Pending
+            } else {
+                future.set(None);
+                Step::Cancelled
+            }
+        }
+    }
+}
+
+/// Stores the waker of a task or strand that is pending, and comes back at once if a cancel was missed meanwhile.
+fn park(record: &Arc<Record>, cx: &Context<'_>) {
+    record.remember_waker(cx.waker());
+    // Pairs with the fence in `Record::wake`: the canceller raised the flag before it looked for a waker, we stored the
+    // waker before we look for the flag; one of us sees the other.
+    fence(Ordering::SeqCst);
+    let flags = record.flags();
+    if flags & ABORT != 0 || (flags & CANCEL != 0 && !record.is_shielded()) {
+        record.wake();
+    }
+}
+
+/// How a strand ended.
+pub(crate) enum End<T> {
+    Value(T),
+    /// Its context was cancelled and the rule of cancellation dropped it.
+    Cancelled,
+    Panicked(Panic),
+}
+
+pin_project! {
+    /// A piece of a task under a context of its own.
+    pub(crate) struct Strand<F> {
+        #[pin]
+        future: Option<F>,
+        record: Option<Arc<Record>>,
+    }
+
+    impl<F> PinnedDrop for Strand<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            record::enter(this.record, || this.future.set(None));
+        }
+    }
+}
+
+impl<F> Strand<F> {
+    /// Opens a strand directly below `node`.
+    pub(crate) fn new(node: &Arc<Node>, future: F) -> Self {
+        let record = Record::new(node.site, Arc::clone(node), Kind::Strand);
+        node.list_body(&record);
+        Self { future: Some(future), record: Some(record) }
+    }
+}
+
+impl<F: Future> Future for Strand<F> {
+    type Output = End<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End<F::Output>> {
+        let mut this = self.project();
+        let Some(flags) = this.record.as_ref().map(|record| record.flags()) else {
+            return Poll::Ready(End::Cancelled);
+        };
+        let future = &mut this.future;
+        if let Some(record) = this.record.as_ref() {
+            record.poll_begins();
+        }
+        let stepped = record::enter(this.record, || {
+            catch_unwind(AssertUnwindSafe(|| {
+                if flags & ABORT != 0 {
+                    future.set(None);
+                    return Step::Cancelled;
+                }
+                step(future.as_mut(), flags, cx)
+            }))
+        });
+        let Some(record) = this.record.as_ref() else { unreachable!("`enter` puts the record back") };
+        record.poll_ends();
+        let end = match stepped {
+            Ok(Step::Pending) => {
+                // A strand moves with the future it lies in: another task may poll it next time.
+                park(record, cx);
+                return Poll::Pending;
+            }
+            Ok(Step::Ready(value)) => End::Value(value),
+            Ok(Step::Cancelled) => End::Cancelled,
+            Err(payload) => {
+                let panic = caught(record.site.name, payload);
+                let _ = record::enter(this.record, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
+                End::Panicked(panic)
+            }
+        };
+        *this.record = None; // the node's last reference may be this one
+        Poll::Ready(end)
+    }
+}
+
+/// Holds off the drop at a cancel for every record from the current one up to its task's root.
+pub(crate) struct Shield {
+    records: Vec<Arc<Record>>,
+}
+
+impl Shield {
+    pub(crate) fn raise() -> Self {
+        let mut records = Vec::new();
+        let mut at = record::current();
+        while let Some(record) = at {
+            record.shield();
+            at = if record.kind == Kind::Strand { record.node.parent().cloned() } else { None };
+            records.push(record);
+        }
+        Self { records }
+    }
+}
+
+impl Drop for Shield {
+    fn drop(&mut self) {
+        for record in &self.records {
+            record.unshield();
+        }
+    }
+}
+
+/// The part every waiting primitive shares: it ends the wait when the task's current context is cancelled, says what the
+/// task waits for, and makes sure that a cancel finds the leaf also under `FuturesUnordered` and the like.
+#[derive(Default)]
+pub(crate) struct Leaf {
+    registered: Option<(Arc<Record>, u64)>,
+    waiting: bool,
+}
+
+impl Leaf {
+    /// Returns the cause if the current context is cancelled. The context is looked up at every poll: it follows the poll.
+    pub(crate) fn check() -> Result<(), Cancelled> {
+        record::with_current(|current| match current {
+            Some(record) if record.is_cancelled() => {
+                Err(Cancelled::new(record.cause().unwrap_or(Cause::Aborted)))
+            }
+            _ => Ok(()),
+        })
+    }
+
+    /// To be called when the primitive itself is pending, after it has stored the waker.
+    pub(crate) fn park(&mut self, cx: &Context<'_>, wait: Wait) -> Result<(), Cancelled> {
+        Self::check()?;
+        self.stand_by(cx, wait);
+        // Pairs with the fence in `Record::wake`, as at a task's root.
+        fence(Ordering::SeqCst);
+        Self::check().inspect_err(|_| self.clear())
+    }
+
+    /// As `park`, for a wait that a cancelled context does not end.
+    pub(crate) fn stand_by(&mut self, cx: &Context<'_>, wait: Wait) {
+        // One count up for the duration of this call: nothing foreign may run while the thread-local is borrowed.
+        let Some(record) = record::current() else { return };
+        if !self.waiting {
+            record.set_wait(wait);
+            self.waiting = true;
+        }
+        match &self.registered {
+            Some((known, _)) if Arc::ptr_eq(known, &record) => {}
+            _ => {
+                self.unregister();
+                if let Some(key) = record.remember_leaf(cx.waker()) {
+                    self.registered = Some((record, key));
+                }
+            }
+        }
+    }
+
+    /// To be called when the wait is over.
+    pub(crate) fn clear(&mut self) {
+        if self.waiting {
+            self.waiting = false;
+            record::with_current(|current| {
+                if let Some(record) = current {
+                    record.clear_wait();
+                }
+            });
+        }
+        self.unregister();
+    }
+
+    fn unregister(&mut self) {
+        if let Some((record, key)) = self.registered.take() {
+            record.forget_leaf(key);
+        }
+    }
+}
+
+impl Drop for Leaf {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

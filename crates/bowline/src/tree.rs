@@ -1,0 +1,390 @@
+//! The live tree: every scope and task that exists now, as data, as JSON and as text.
+//!
+//! It is made by walking down from the roots with a short lock per 128 children; the poll path takes no part in it. What
+//! it shows is each task's own moment, not one moment of the whole program.
+
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::clock;
+use crate::node::{Node, NodeKind};
+use crate::queue::QueueStats;
+use crate::record::{CANCEL, Kind, Op, Record};
+use crate::root;
+use crate::shutdown::Straggler;
+
+/// Everything that lives in the process.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Tree {
+    /// Tasks with a future, ours.
+    pub tasks: usize,
+    /// Closures on the blocking lane, ours.
+    pub blocking: usize,
+    /// What the current runtime says it runs; `None` outside of a runtime.
+    pub runtime_tasks: Option<usize>,
+    /// `runtime_tasks` less ours: tasks nobody here owns. It may be off by those that start or end at this moment.
+    pub foreign_tasks: Option<usize>,
+    /// The top scopes.
+    pub roots: Vec<ScopeInfo>,
+}
+
+/// A scope, a group, or another context below which tasks live.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ScopeInfo {
+    /// Identity in the process.
+    pub id: u64,
+    /// The name given at creation.
+    pub name: &'static str,
+    /// What it is: `root`, `scope`, `group`, `timeout`, `shielded`.
+    pub kind: &'static str,
+    /// `file:line` of its creation.
+    pub place: String,
+    /// Why it was cancelled, if it was.
+    pub cancelled: Option<String>,
+    /// The tasks it owns.
+    pub tasks: Vec<TaskInfo>,
+    /// Scopes opened in its body.
+    pub scopes: Vec<ScopeInfo>,
+    /// Queues made in its body.
+    pub queues: Vec<QueueStats>,
+}
+
+/// A live task.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct TaskInfo {
+    /// Identity in the process.
+    pub id: u64,
+    /// Identity of the scope that owns it.
+    pub parent: u64,
+    /// The name given at its spawn.
+    pub name: &'static str,
+    /// `file:line` of its spawn.
+    pub place: String,
+    /// Since its spawn.
+    pub age_ms: u64,
+    /// What it does.
+    pub state: TaskState,
+    /// How often it was polled.
+    pub polls: u32,
+    /// Whether it was asked to stop.
+    pub cancelled: bool,
+    /// Scopes opened inside it.
+    pub scopes: Vec<ScopeInfo>,
+    /// Queues made inside it.
+    pub queues: Vec<QueueStats>,
+}
+
+/// What a task does at the moment it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+#[non_exhaustive]
+pub enum TaskState {
+    /// Not polled yet.
+    New,
+    /// Being polled.
+    Running,
+    /// Waiting at a primitive of ours.
+    Waiting(WaitInfo),
+    /// Waiting for something unknown: a socket, a timer, a foreign lock.
+    Parked,
+    /// A closure on the blocking lane.
+    Blocking,
+    /// Its future has ended; work adopted from it has not.
+    Ended,
+}
+
+/// What a task waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WaitInfo {
+    /// The operation: `recv`, `send`, `join`, `close`, `cancelled`, `draining`.
+    pub op: &'static str,
+    /// Identity of the queue or task waited for, if the operation has one.
+    pub on: Option<u64>,
+    /// Since when.
+    pub for_ms: u64,
+}
+
+/// Takes a picture of everything that lives in this process.
+///
+/// # Examples
+///
+/// ```
+/// # bowline::testing::example(async {
+/// let tree = bowline::tree();
+/// println!("{tree}"); // for people
+/// let json = serde_json::to_string(&tree).unwrap(); // for programs
+/// assert!(json.contains("roots"));
+/// # });
+/// ```
+#[must_use]
+pub fn tree() -> Tree {
+    picture(root::all())
+}
+
+/// The picture below some top nodes.
+pub(crate) fn picture(tops: Vec<Arc<Node>>) -> Tree {
+    let mut walk = Walk::default();
+    let roots = tops.iter().map(|node| walk.scope(node, 0)).collect();
+    drop(tops);
+    let runtime_tasks = tokio::runtime::Handle::try_current().ok().map(|rt| rt.metrics().num_alive_tasks());
+    let foreign_tasks = runtime_tasks.map(|all| all.saturating_sub(walk.tasks));
+    Tree { tasks: walk.tasks, blocking: walk.blocking, runtime_tasks, foreign_tasks, roots }
+}
+
+/// A tree deeper than this is cut: recursion needs stack, and nobody reads on.
+const MAX_DEPTH: usize = 200;
+
+#[derive(Default)]
+struct Walk {
+    tasks: usize,
+    blocking: usize,
+}
+
+impl Walk {
+    fn scope(&mut self, node: &Arc<Node>, depth: usize) -> ScopeInfo {
+        let mut info = ScopeInfo {
+            id: node.id,
+            name: node.site.name,
+            kind: match node.kind {
+                NodeKind::Root => "root",
+                NodeKind::Scope => "scope",
+                NodeKind::Group => "group",
+                NodeKind::Timeout => "timeout",
+                NodeKind::Shield => "shielded",
+            },
+            place: place(node.site),
+            cancelled: node.cause().map(|cause| cause.to_string()),
+            tasks: Vec::new(),
+            scopes: Vec::new(),
+            queues: Vec::new(),
+        };
+        if depth >= MAX_DEPTH {
+            return info;
+        }
+        node.each_child(|record| match record.kind {
+            Kind::Strand => {
+                info.scopes.extend(record.nested().iter().map(|nested| self.scope(nested, depth + 1)));
+                info.queues.extend(record.queues().iter().map(|queue| queue.stats()));
+            }
+            Kind::Task | Kind::Blocking => info.tasks.push(self.task(record, depth)),
+        });
+        info
+    }
+
+    fn task(&mut self, record: &Arc<Record>, depth: usize) -> TaskInfo {
+        match (record.kind, record.has_ended()) {
+            (_, true) => {}
+            (Kind::Blocking, false) => self.blocking += 1,
+            (_, false) => self.tasks += 1,
+        }
+        TaskInfo {
+            id: record.id,
+            parent: record.node.id,
+            name: record.site.name,
+            place: place(record.site),
+            age_ms: millis(clock::since(record.born)),
+            state: state(record),
+            polls: record.polls(),
+            cancelled: record.flags() & CANCEL != 0,
+            scopes: record.nested().iter().map(|nested| self.scope(nested, depth + 1)).collect(),
+            queues: record.queues().iter().map(|queue| queue.stats()).collect(),
+        }
+    }
+}
+
+fn state(record: &Record) -> TaskState {
+    if record.has_ended() {
+        TaskState::Ended
+    } else if record.kind == Kind::Blocking {
+        TaskState::Blocking
+    } else if record.is_running() {
+        TaskState::Running
+    } else if let Some((wait, from)) = record.wait() {
+        let op = match wait.op {
+            Op::Recv => "recv",
+            Op::Send => "send",
+            Op::Join => "join",
+            Op::Close => "close",
+            Op::Cancelled => "cancelled",
+            Op::Draining => "draining",
+        };
+        TaskState::Waiting(WaitInfo {
+            op,
+            on: Some(wait.on).filter(|on| *on != 0),
+            for_ms: millis(clock::since(from)),
+        })
+    } else if record.polls() == 0 {
+        TaskState::New
+    } else {
+        TaskState::Parked
+    }
+}
+
+fn place(site: &crate::site::Site) -> String {
+    format!("{}:{}", site.place.file(), site.place.line())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The tasks below `node` that have not ended, for the report of a shutdown.
+pub(crate) fn stragglers(node: &Arc<Node>) -> Vec<Straggler> {
+    let mut found = Vec::new();
+    let top = Walk::default().scope(node, 0);
+    collect_stragglers(&top, "", &mut found);
+    found
+}
+
+fn collect_stragglers(scope: &ScopeInfo, path: &str, found: &mut Vec<Straggler>) {
+    for task in &scope.tasks {
+        let path = if path.is_empty() { task.name.to_owned() } else { format!("{path}/{}", task.name) };
+        let below = found.len();
+        for scope in &task.scopes {
+            collect_stragglers(scope, &path, found);
+        }
+        // A task that only waits for its own is not the culprit: name the deepest.
+        if found.len() == below && task.state != TaskState::Ended {
+            found.push(Straggler {
+                path,
+                place: task.place.clone(),
+                age: Duration::from_millis(task.age_ms),
+                state: task.state.to_string(),
+            });
+        }
+    }
+    for inner in &scope.scopes {
+        collect_stragglers(inner, path, found);
+    }
+}
+
+impl fmt::Display for TaskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TaskState::New => f.write_str("not polled yet"),
+            TaskState::Running => f.write_str("running"),
+            TaskState::Waiting(wait) => {
+                write!(f, "waiting to {}", wait.op)?;
+                if let Some(on) = wait.on {
+                    write!(f, " #{on}")?;
+                }
+                write!(f, " for {}", short(wait.for_ms))
+            }
+            TaskState::Parked => f.write_str("parked"),
+            TaskState::Blocking => f.write_str("blocking"),
+            TaskState::Ended => f.write_str("ended, adopted work below"),
+        }
+    }
+}
+
+/// How many tasks of one name in one scope the text shows; the JSON has all.
+const SHOWN_PER_NAME: usize = 10;
+
+impl fmt::Display for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} tasks", self.tasks)?;
+        if self.blocking > 0 {
+            write!(f, ", {} blocking", self.blocking)?;
+        }
+        if let Some(foreign) = self.foreign_tasks {
+            write!(f, ", {foreign} foreign")?;
+        }
+        writeln!(f)?;
+        let mut text = String::new();
+        for root in &self.roots {
+            write_scope(&mut text, root, 0)?;
+        }
+        f.write_str(&text)
+    }
+}
+
+fn write_scope(text: &mut String, scope: &ScopeInfo, depth: usize) -> fmt::Result {
+    let Some(inner) = write_head(text, scope, depth)? else { return Ok(()) };
+    for queue in &scope.queues {
+        write_queue(text, queue, inner)?;
+    }
+    let mut shown: Vec<(&str, usize)> = Vec::new();
+    for task in &scope.tasks {
+        let at = match shown.iter().position(|(name, _)| *name == task.name) {
+            Some(at) => at,
+            None => {
+                shown.push((task.name, 0));
+                shown.len() - 1
+            }
+        };
+        shown[at].1 += 1;
+        if shown[at].1 <= SHOWN_PER_NAME {
+            write_task(text, task, inner)?;
+        }
+    }
+    for (name, count) in shown {
+        if count > SHOWN_PER_NAME {
+            writeln!(text, "{:inner$}… {} more `{name}`", "", count - SHOWN_PER_NAME)?;
+        }
+    }
+    for nested in &scope.scopes {
+        write_scope(text, nested, inner)?;
+    }
+    Ok(())
+}
+
+/// Writes the scope's own line and says how deep its content stands; contexts that own nothing are left out.
+fn write_head(text: &mut String, scope: &ScopeInfo, depth: usize) -> Result<Option<usize>, fmt::Error> {
+    let owns_nothing = scope.tasks.is_empty() && scope.scopes.is_empty() && scope.queues.is_empty();
+    if owns_nothing && (scope.kind == "timeout" || scope.kind == "shielded") {
+        return Ok(None);
+    }
+    write!(text, "{:depth$}[{}] {}", "", scope.kind, scope.name)?;
+    if let Some(cause) = &scope.cancelled {
+        write!(text, " (cancelled: {cause})")?;
+    }
+    writeln!(text, "  {}", scope.place)?;
+    Ok(Some(depth + 2))
+}
+
+fn write_task(text: &mut String, task: &TaskInfo, depth: usize) -> fmt::Result {
+    let TaskInfo { id, name, state, place, age_ms, .. } = task;
+    writeln!(text, "{:depth$}{name} #{id}  {state}, {} old  {place}", "", short(*age_ms))?;
+    for queue in &task.queues {
+        write_queue(text, queue, depth + 2)?;
+    }
+    for scope in &task.scopes {
+        write_scope(text, scope, depth + 2)?;
+    }
+    Ok(())
+}
+
+fn write_queue(text: &mut String, queue: &QueueStats, depth: usize) -> fmt::Result {
+    write!(
+        text,
+        "{:depth$}<queue> {} #{}  {}/{}",
+        "", queue.name, queue.id, queue.depth_items, queue.max_items
+    )?;
+    if let Some(max_bytes) = queue.max_bytes {
+        write!(text, ", {}/{max_bytes} bytes", queue.depth_bytes)?;
+    }
+    write!(text, ", high water {}, {} sent", queue.high_water_items, queue.sent)?;
+    for (count, what) in
+        [(queue.dropped, "dropped"), (queue.refused, "refused"), (queue.abandoned, "abandoned")]
+    {
+        if count > 0 {
+            write!(text, ", {count} {what}")?;
+        }
+    }
+    writeln!(text)
+}
+
+fn short(millis: u64) -> String {
+    match millis {
+        0..=999 => format!("{millis} ms"),
+        1_000..=119_999 => format!("{:.1} s", Duration::from_millis(millis).as_secs_f32()),
+        120_000..=7_199_999 => format!("{} min", millis / 60_000),
+        _ => format!("{} h", millis / 3_600_000),
+    }
+}
