@@ -1,1 +1,44 @@
-//! bowline-store
+//! Streams of publications: the contract of a store, and its implementation in memory.
+//!
+//! A channel with history is a *stream*: each kept publication gets the next *offset*, and the *epoch* names the
+//! life of the stream, so that a reader who comes back can tell "nothing was missed" from "this is another stream".
+//!
+//! ```
+//! use std::time::Duration;
+//! use bowline_store::{Append, Appended, Limit, MemoryStore, Publication, Query, Retention, StreamStore};
+//!
+//! let store = MemoryStore::default();
+//! let keep = Retention::new(10, Duration::from_secs(60), Duration::from_secs(3600)).unwrap();
+//! let appended = store.append(Append::new("news", Publication::new("{}"), Some(keep))).unwrap();
+//! let Appended::Kept(position) = appended else { panic!("{appended:?}") };
+//! assert_eq!(position.offset, 1);
+//!
+//! let page = store.read("news", Query::forward(0, Limit::All), keep.meta_ttl).unwrap();
+//! assert_eq!(page.top, position);
+//! assert_eq!(page.publications.len(), 1);
+//! ```
+//!
+//! # Map
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`position`] | where a reader is: [`Epoch`], [`Position`] |
+//! | [`publication`] | what is kept: [`Publication`], [`Publisher`], and how long: [`Retention`] |
+//! | [`store`] | the contract: [`StreamStore`] with its requests and answers |
+//! | [`memory`] | [`MemoryStore`]: everything in memory, lost on restart |
+//! | `contract` | the suite every implementation passes (feature `contract`) |
+
+#[cfg(feature = "contract")]
+pub mod contract;
+pub mod memory;
+pub mod position;
+pub mod publication;
+pub mod store;
+
+pub use memory::{Capacity, MemoryStore};
+pub use position::{Epoch, Position};
+pub use publication::{Publication, Publisher, Retention};
+pub use store::{
+    Append, Appended, Direction, Kept, Limit, Page, Query, StoreError, StoreStats, StreamStore, Swept,
+    Version,
+};
