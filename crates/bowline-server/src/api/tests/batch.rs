@@ -1,0 +1,76 @@
+//! Many calls in one request.
+
+use super::*;
+
+#[tokio::test]
+async fn replies_stand_in_the_order_of_the_commands_and_a_failure_stops_nothing() {
+    let commands = r#"[
+        {"publish":{"channel":"kept:c","data":{"n":1}}},
+        {"publish":{"channel":"none:c","data":{}}},
+        {"broadcast":{"channels":["kept:c","none:c"],"data":{"n":2}}},
+        {"history":{"channel":"kept:c","limit":-1}},
+        {"presence_stats":{"channel":"plain:c"}},
+        {"history_remove":{"channel":"kept:c"}}
+    ]"#;
+    let replies = [
+        r#"{"publish":{"offset":1,"epoch":"E"}}"#,
+        r#"{"error":{"code":102,"message":"unknown channel"}}"#,
+        r#"{"broadcast":{"responses":[{"result":{"offset":2,"epoch":"E"}},{"error":{"code":102,"message":"unknown channel"}}]}}"#,
+        r#"{"history":{"publications":[{"data":{"n":1},"offset":1},{"data":{"n":2},"offset":2}],"epoch":"E","offset":2}}"#,
+        r#"{"error":{"code":108,"message":"not available"}}"#,
+        r#"{"history_remove":{}}"#,
+    ];
+    let expected = format!(r#"{{"replies":[{}]}}"#, replies.join(","));
+    for parallel in ["", r#","parallel":true"#, r#","parallel":false"#] {
+        assert_eq!(ok(&api(), "batch", &format!(r#"{{"commands":{commands}{parallel}}}"#)).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn an_element_must_hold_one_method() {
+    let commands = r#"[{},{"none":{"publish":{}}},{"batch":{"commands":[]}},{"info":{},"rpc":{}},{"comment":1,"rpc":{}}]"#;
+    let not_found = r#"{"error":{"code":104,"message":"not found"}}"#;
+    let bad_request = r#"{"error":{"code":107,"message":"bad request"}}"#;
+    let replies = [not_found, not_found, not_found, bad_request, bad_request].join(",");
+    let answer = ok(&api(), "batch", &format!(r#"{{"commands":{commands}}}"#)).await;
+    assert_eq!(answer, format!(r#"{{"replies":[{replies}]}}"#));
+}
+
+#[tokio::test]
+async fn an_empty_batch_has_no_replies() {
+    assert_eq!(ok(&api(), "batch", "{}").await, r#"{"replies":[]}"#);
+    assert_eq!(ok(&api(), "batch", r#"{"commands":[]}"#).await, r#"{"replies":[]}"#);
+}
+
+#[tokio::test]
+async fn one_malformed_command_keeps_all_from_running() {
+    let api = api();
+    let commands = r#"[{"publish":{"channel":"kept:c","data":{}}},{"publish":{"channel":1}}]"#;
+    assert_eq!(call(&api, "batch", &format!(r#"{{"commands":{commands}}}"#)).await.0, 400);
+    assert_eq!(api.node().stats().publications, 0);
+}
+
+#[tokio::test]
+async fn there_are_only_so_many_commands() {
+    let batch = |count: usize| format!(r#"{{"commands":[{}]}}"#, vec!["{}"; count].join(","));
+    let api = api();
+    let (status, text) = call(&api, "batch", &batch(10_001)).await;
+    assert!(status == 400 && text.contains("more than 10000 commands at line 1 column "), "{text}");
+    assert_eq!(call(&api, "batch", &batch(10_000)).await.0, 200);
+}
+
+#[tokio::test]
+async fn commands_beyond_the_bound_of_the_reply_do_not_run() {
+    let api = api();
+    let publish = r#"{"publish":{"channel":"plain:c","data":{}}}"#;
+    let body = format!(r#"{{"commands":[{publish},{publish},{publish}]}}"#);
+    let batch = super::super::json::decode(body.as_bytes(), super::super::batch::decoder()).unwrap();
+    let mut out = Vec::new();
+    batch.run(&api, 20, &mut out).await;
+    let limit = r#"{"error":{"code":106,"message":"limit exceeded"}}"#;
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        format!(r#"{{"replies":[{{"publish":{{}}}},{limit},{limit}]}}"#)
+    );
+    assert_eq!(api.node().stats().publications, 1);
+}

@@ -1,0 +1,14 @@
+//! The unsubscribe command.
+
+use bowline_protocol::{CommandResult, UnsubscribeRequest};
+
+use super::Session;
+use super::rejection::Rejection;
+
+impl Session {
+    /// Ends a subscription; one that does not exist has ended already.
+    pub(super) fn unsubscribe(&mut self, request: &UnsubscribeRequest) -> Result<CommandResult, Rejection> {
+        drop(self.subscriptions.remove(&request.channel));
+        Ok(CommandResult::Unsubscribe)
+    }
+}
