@@ -24,7 +24,9 @@ fn main() {
     let single = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let double = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     for (name, runtime) in [("one thread", &single), ("two workers", &double)] {
-        println!("{name}, batches of {BATCH}, ns per task (median of {ROUNDS} rounds [min..max], ratio to the first)");
+        println!(
+            "{name}, batches of {BATCH}, ns per task (median of {ROUNDS} rounds [min..max], ratio to the first)"
+        );
         report(&rounds(runtime));
     }
 }

@@ -30,7 +30,7 @@ impl Cx {
         Self { task, brand: PhantomData }
     }
 
-    /// Returns the id under which views show this task; 0 for a task that is not ours.
+    /// Returns the id under which views show this task; the id of the top scope or root in a task that is not ours.
     #[must_use]
     pub fn task_id(&self) -> u64 {
         self.task

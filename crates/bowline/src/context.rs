@@ -129,8 +129,7 @@ impl<F: Future> Future for Run<F> {
                     Poll::Ready(Err(cancelled))
                 }
                 (Poll::Pending, Ok(())) => {
-                    leaf.stand_by(cx, Wait { op: Op::Cancelled, on: 0 });
-                    if Leaf::check().is_err() {
+                    if leaf.park(cx, Wait { op: Op::Cancelled, on: 0 }).is_err() {
                         cx.waker().wake_by_ref(); // it came meanwhile: one more poll, in which the future can see it
                     }
                     Poll::Pending

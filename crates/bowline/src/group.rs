@@ -220,7 +220,7 @@ pub struct Group<T, E, P> {
 type Entries<T, E> = Mutex<Vec<(u64, &'static str, Entry<T, E>)>>;
 
 enum Entry<T, E> {
-    Spawned(JoinHandle<Slot<T, E>>),
+    Spawned(JoinHandle<Option<Slot<T, E>>>),
     Refused(Cancelled),
 }
 
@@ -231,10 +231,12 @@ async fn collect<T, E>(entries: &Entries<T, E>, done: &Done) -> Outcome<T, E> {
     let mut slots = Vec::with_capacity(entries.len());
     for (_, name, entry) in entries {
         let slot = match entry {
-            // Every task is gone, so this never waits; a join error means that the runtime is being shut down.
-            Entry::Spawned(task) => {
-                task.await.unwrap_or_else(|_| Slot::Cancelled(Cancelled::new(Cause::Shutdown)))
-            }
+            // Every task is gone; at most tokio has still to put the result down. A join error means that the runtime is
+            // being shut down.
+            Entry::Spawned(task) => match task.await {
+                Ok(Some(slot)) => slot,
+                Ok(None) | Err(_) => Slot::Cancelled(Cancelled::new(Cause::Shutdown)),
+            },
             Entry::Refused(cancelled) => Slot::Cancelled(cancelled),
         };
         slots.push((name, slot));
@@ -243,14 +245,15 @@ async fn collect<T, E>(entries: &Entries<T, E>, done: &Done) -> Outcome<T, E> {
 }
 
 /// A task's end as a group sees it: everything stays in the slot; the node counts, and remembers who failed first.
-struct OfGroup<T, E>(PhantomData<fn(T, E)>);
+struct OfGroup<T, E, P>(PhantomData<fn(T, E, P)>);
 
-impl<T: Send + 'static, E: Send + 'static> Ending for OfGroup<T, E> {
+impl<T: Send + 'static, E: Send + 'static, P: Policy> Ending for OfGroup<T, E, P> {
     type Output = Result<T, E>;
-    type Ended = Slot<T, E>;
+    /// `None` where results are not kept: they are dropped before the task counts as gone.
+    type Ended = Option<Slot<T, E>>;
 
     fn value(record: &Arc<Record>, value: Result<T, E>) -> Self::Ended {
-        match value {
+        let slot = match value {
             Ok(value) => {
                 record.node.count(|counts| &counts.ok);
                 Slot::Ok(value)
@@ -260,18 +263,19 @@ impl<T: Send + 'static, E: Send + 'static> Ending for OfGroup<T, E> {
                 record.node.note_failed(record.id, &Cause::SiblingFailed(record.site.name));
                 Slot::Failed(error)
             }
-        }
+        };
+        P::KEEPS_RESULTS.then_some(slot)
     }
 
     fn panicked(record: &Arc<Record>, panic: Panic) -> Self::Ended {
         record.node.count(|counts| &counts.panicked);
         record.node.note_failed(record.id, &Cause::SiblingPanicked(record.site.name));
-        Slot::Panicked(panic)
+        Some(Slot::Panicked(panic))
     }
 
     fn cancelled(record: &Arc<Record>, cancelled: Cancelled) -> Self::Ended {
         record.node.count(|counts| &counts.cancelled);
-        Slot::Cancelled(cancelled)
+        Some(Slot::Cancelled(cancelled))
     }
 }
 
@@ -377,19 +381,20 @@ impl<T: Send + 'static, E: Send + 'static, P: Policy> GroupHandle<T, E, P> {
         let record = match list(&self.node, name, place, Kind::Task) {
             Ok(record) => record,
             Err(closed) => {
-                if P::KEEPS_RESULTS {
+                // When the group is over, nobody collects any more.
+                if P::KEEPS_RESULTS && self.node.strong_count() > 0 {
                     let refused = Entry::Refused(Cancelled::new(closed.cause().clone()));
                     self.entries.lock_unpoisoned().push((0, name, refused));
                 }
                 return Some(closed);
             }
         };
+        // Keeps the group open until the entry is written. The lock is not held over the spawn: a runtime that shuts down
+        // drops `future` in it, and that is user code.
+        let (id, _open) = (record.id, Arc::clone(&record.node));
+        let task = spawn_tracked::<_, OfGroup<T, E, P>>(record, future);
         if P::KEEPS_RESULTS {
-            let mut entries = self.entries.lock_unpoisoned();
-            let id = record.id;
-            entries.push((id, name, Entry::Spawned(spawn_tracked::<_, OfGroup<T, E>>(record, future))));
-        } else {
-            drop(spawn_tracked::<_, OfGroup<T, E>>(record, future)); // the handle; its scope owns the task
+            self.entries.lock_unpoisoned().push((id, name, Entry::Spawned(task)));
         }
         None
     }

@@ -61,6 +61,9 @@ impl<T> Handle<T> {
     }
 
     /// Asks the task to end at its next await. Nothing happens if it has ended.
+    ///
+    /// An error with which the task ends from here on is taken for its answer: it stays between the task and its handle,
+    /// which returns [`Cancelled`], and does not fail the scope. A panic does.
     pub fn cancel(&self, reason: &'static str) {
         if let Some(record) = self.record.upgrade() {
             record.cancel(CANCEL, &Cause::Requested(reason));

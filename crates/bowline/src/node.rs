@@ -15,7 +15,7 @@
 //! 4. The drop neither panics nor runs user code: a viewer's temporary reference may be the last.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -92,6 +92,7 @@ impl Node {
         });
         if let Some(parent) = &node.parent {
             parent.list_nested(&node); // listed first, flags copied second (invariant 3)
+            fence(Ordering::SeqCst); // pairs with the fence in `cancel`, here and of the record
             let flags = parent.flags() & (CANCEL | ABORT);
             if flags != 0
                 && node.kind != NodeKind::Shield
@@ -156,6 +157,8 @@ impl Node {
             if before & bits == bits {
                 continue;
             }
+            // Pairs with the fence in `open`: either the walk sees a nested node, or that node sees the flags.
+            fence(Ordering::SeqCst);
             node.each_child(|child| {
                 nodes.extend(
                     child.nested().into_iter().filter(|n| bits & ABORT != 0 || n.kind != NodeKind::Shield),
@@ -216,22 +219,32 @@ impl Node {
         self.children.lock_unpoisoned().insert(Arc::downgrade(record));
     }
 
-    /// Visits every living record below, holding the lock only to copy a piece of the list.
+    /// Visits every living record below once, holding the lock only to copy a piece of the list.
+    ///
+    /// Nobody's place in the list changes meanwhile: one that moved below the piece to come would be missed, and a cancel
+    /// that misses a task does not wake it.
     pub(crate) fn each_child(&self, mut visit: impl FnMut(&Arc<Record>)) {
         const COPIED_AT_ONCE: usize = 128;
         let mut from = 0;
         let mut copied = Vec::new();
+        let mut walk = None;
         loop {
-            {
-                let children = self.children.lock_unpoisoned();
-                let end = children.slots.len().min(from + COPIED_AT_ONCE);
-                if from >= end {
-                    return;
-                }
+            let end = {
+                let mut children = self.children.lock_unpoisoned();
+                let all = children.slots.len();
+                let end = all.min(from + COPIED_AT_ONCE);
                 copied.extend(children.slots[from..end].iter().flatten().filter_map(Weak::upgrade));
                 from = end;
-            }
+                if end < all && walk.is_none() {
+                    children.walks += 1;
+                    walk = Some(Walk { children: &self.children });
+                }
+                end == all
+            };
             copied.drain(..).for_each(|record| visit(&record));
+            if end {
+                return;
+            }
         }
     }
 
@@ -243,8 +256,12 @@ impl Node {
         if ended % SWEEP_EVERY == 0 {
             let mut children = self.children.lock_unpoisoned();
             if ended as usize * 2 > children.slots.len() {
-                children.sweep();
                 self.ended.store(0, Ordering::Relaxed);
+                if children.walks == 0 {
+                    children.sweep();
+                } else {
+                    children.sweep_is_due = true;
+                }
             }
         }
     }
@@ -275,6 +292,25 @@ struct Children {
     slots: Vec<Option<Weak<Record>>>,
     holes: Vec<u32>,
     cursor: usize,
+    /// Walks in progress: no record may move.
+    walks: u32,
+    /// A sweep was put off until the last walk is over.
+    sweep_is_due: bool,
+}
+
+/// A walk over the list in several pieces.
+struct Walk<'a> {
+    children: &'a Mutex<Children>,
+}
+
+impl Drop for Walk<'_> {
+    fn drop(&mut self) {
+        let mut children = self.children.lock_unpoisoned();
+        children.walks -= 1;
+        if children.walks == 0 && std::mem::take(&mut children.sweep_is_due) {
+            children.sweep();
+        }
+    }
 }
 
 impl Children {

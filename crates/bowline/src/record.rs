@@ -18,7 +18,7 @@ use std::task::Waker;
 
 use crate::cause::Cause;
 use crate::clock;
-use crate::node::Node;
+use crate::node::{Node, NodeKind};
 use crate::queue::QueueView;
 use crate::site::Site;
 use crate::sync::LockExt;
@@ -66,14 +66,40 @@ pub(crate) struct Record {
 #[derive(Default)]
 struct Extra {
     /// Contexts opened inside this task or strand.
-    nested: Vec<Weak<Node>>,
-    /// Wakers of leaves that are polled with a waker other than the task's (`FuturesUnordered` and the like).
+    nested: Weaks<Node>,
+    /// Wakers of leaves that are polled with a waker other than the task's (`FuturesUnordered` and the like). Keys rise.
     leaves: VecDeque<(u64, Waker)>,
     next_leaf: u64,
     /// Why this record alone was cancelled.
     cause: Option<Cause>,
     /// Queues created here.
-    queues: Vec<Weak<dyn QueueView>>,
+    queues: Weaks<dyn QueueView>,
+}
+
+/// References to things that come and go. The dead are swept when they may be half of it: a constant cost per insert.
+struct Weaks<T: ?Sized> {
+    list: Vec<Weak<T>>,
+    sweep_at: usize,
+}
+
+impl<T: ?Sized> Default for Weaks<T> {
+    fn default() -> Self {
+        Self { list: Vec::new(), sweep_at: 0 }
+    }
+}
+
+impl<T: ?Sized> Weaks<T> {
+    fn insert(&mut self, one: Weak<T>) {
+        if self.list.len() >= self.sweep_at {
+            self.list.retain(|known| known.strong_count() > 0);
+            self.sweep_at = 2 * self.list.len() + 1;
+        }
+        self.list.push(one);
+    }
+
+    fn living(&self) -> Vec<Arc<T>> {
+        self.list.iter().filter_map(Weak::upgrade).collect()
+    }
 }
 
 impl Record {
@@ -104,17 +130,25 @@ impl Record {
         self.flags() & (CANCEL | ABORT) != 0
     }
 
+    /// Whether this record was cancelled and its node was not.
+    pub(crate) fn was_cancelled_alone(&self) -> bool {
+        self.flags.load(Ordering::Acquire) & CANCEL != 0 && self.node.flags() & (CANCEL | ABORT) == 0
+    }
+
     pub(crate) fn cause(&self) -> Option<Cause> {
         let own = self.extra.get().and_then(|extra| extra.lock_unpoisoned().cause.clone());
         own.or_else(|| self.node.cause())
     }
 
-    /// Cancels (or aborts) this record and every context opened inside it.
+    /// Cancels (or aborts) this record and every context opened inside it; shielded sections are spared by a cancel.
     pub(crate) fn cancel(self: &Arc<Self>, bits: u32, cause: &Cause) {
         self.extra().lock_unpoisoned().cause.get_or_insert_with(|| cause.clone());
         self.flags.fetch_or(bits, Ordering::AcqRel);
+        fence(Ordering::SeqCst); // pairs with the fence in `Node::open`
         for node in self.nested() {
-            node.cancel(bits, cause);
+            if bits & ABORT != 0 || node.kind != NodeKind::Shield {
+                node.cancel(bits, cause);
+            }
         }
         self.wake();
     }
@@ -194,10 +228,21 @@ impl Record {
         Some(key)
     }
 
+    /// The leaf is polled again, perhaps with another waker: it may have moved from one combinator to another.
+    pub(crate) fn renew_leaf(&self, key: u64, waker: &Waker) {
+        let stale = self.extra.get().and_then(|extra| {
+            let mut extra = extra.lock_unpoisoned();
+            let at = extra.leaves.binary_search_by_key(&key, |(known, _)| *known).ok()?;
+            let known = &mut extra.leaves[at].1;
+            (!known.will_wake(waker)).then(|| std::mem::replace(known, waker.clone()))
+        });
+        drop(stale); // outside the lock, as below
+    }
+
     pub(crate) fn forget_leaf(&self, key: u64) {
         let forgotten = self.extra.get().and_then(|extra| {
             let mut extra = extra.lock_unpoisoned();
-            let at = extra.leaves.iter().position(|(known, _)| *known == key)?;
+            let at = extra.leaves.binary_search_by_key(&key, |(known, _)| *known).ok()?;
             extra.leaves.remove(at)
         });
         drop(forgotten); // outside the lock: a foreign waker's drop is user code
@@ -255,38 +300,35 @@ impl Record {
     }
 
     pub(crate) fn list_nested(&self, node: &Arc<Node>) {
-        let mut extra = self.extra().lock_unpoisoned();
-        extra.nested.retain(|known| known.strong_count() > 0);
-        extra.nested.push(Arc::downgrade(node));
+        self.extra().lock_unpoisoned().nested.insert(Arc::downgrade(node));
     }
 
     pub(crate) fn nested(&self) -> Vec<Arc<Node>> {
         match self.extra.get() {
-            Some(extra) => extra.lock_unpoisoned().nested.iter().filter_map(Weak::upgrade).collect(),
+            Some(extra) => extra.lock_unpoisoned().nested.living(),
             None => Vec::new(),
         }
     }
 
     pub(crate) fn list_queue(&self, queue: Weak<dyn QueueView>) {
-        let mut extra = self.extra().lock_unpoisoned();
-        extra.queues.retain(|known| known.strong_count() > 0);
-        extra.queues.push(queue);
+        self.extra().lock_unpoisoned().queues.insert(queue);
     }
 
     pub(crate) fn queues(&self) -> Vec<Arc<dyn QueueView>> {
         match self.extra.get() {
-            Some(extra) => extra.lock_unpoisoned().queues.iter().filter_map(Weak::upgrade).collect(),
+            Some(extra) => extra.lock_unpoisoned().queues.living(),
             None => Vec::new(),
         }
     }
 
-    /// The task this record belongs to: itself, or the task around a strand.
+    /// The task this record belongs to: itself, or the task around a strand; around a foreign task's strand there is none of
+    /// ours, and the top scope stands for it.
     pub(crate) fn task_id(&self) -> u64 {
         let mut at = self;
         while at.kind == Kind::Strand {
             match at.node.parent() {
                 Some(parent) => at = parent,
-                None => break,
+                None => return at.node.id,
             }
         }
         at.id

@@ -13,6 +13,7 @@
 //! block every worker cannot hold up the end.
 
 use std::future::Future;
+use std::io::Write as _;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::{Arc, Weak};
@@ -40,6 +41,8 @@ pub(crate) const DEFAULT_BUDGET: Duration = Duration::from_secs(30);
 pub(crate) const DRAIN_SHARE: f64 = 0.8;
 /// Share of the budget from cancelling to aborting; the rest is for the aborted to go.
 pub(crate) const CANCEL_SHARE: f64 = 0.15;
+/// Longer budgets are cut, so that adding one to a moment cannot overflow.
+const LONGEST_BUDGET: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// How long the aborted get after a second signal.
 const FORCED_BUDGET: Duration = Duration::from_millis(200);
 
@@ -86,10 +89,10 @@ impl Runner {
         self
     }
 
-    /// Sets the time from the first signal to the end, whatever happens; 30 s otherwise.
+    /// Sets the time from the first signal to the end, whatever happens; 30 s otherwise, and a year at most.
     #[must_use]
     pub fn shutdown_within(mut self, budget: Duration) -> Self {
-        self.budget = budget;
+        self.budget = budget.min(LONGEST_BUDGET);
         self
     }
 
@@ -225,8 +228,10 @@ async fn drive<T>(
     if let Reason::Signal(name) = reason {
         phase = Phase::Draining;
         state.set_phase(Phase::Draining);
-        eprintln!(
-            "{name}: draining for at most {:.0} s; once more to force",
+        // Not `eprintln`, which panics when nobody reads standard error any more.
+        let _ = writeln!(
+            std::io::stderr(),
+            "{name}: draining for at most {:.1} s; once more to force",
             budget.mul_f64(DRAIN_SHARE).as_secs_f64()
         );
         let drained =

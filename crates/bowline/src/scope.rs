@@ -373,6 +373,10 @@ impl<T: Send + 'static, E: Send + 'static> Ending for OfScope<T, E> {
 
     fn value(record: &Arc<Record>, value: Result<T, E>) -> Self::Ended {
         value.map_err(|error| {
+            if record.was_cancelled_alone() {
+                // Its answer to a cancel through its handle, which is between the two.
+                return Cancelled::new(record.cause().unwrap_or(Cause::Aborted));
+            }
             record.node.fail(Failure::Error(Box::new(error)), &Cause::SiblingFailed(record.site.name));
             Cancelled::new(Cause::Failed)
         })
@@ -407,6 +411,8 @@ pub(crate) struct Ran<T> {
     pub(crate) body: End<T>,
     pub(crate) failure: Option<Failure>,
     pub(crate) cause: Option<Cause>,
+    /// Holds off the rule of cancellation until the results are collected too.
+    _shield: Shield,
 }
 
 impl Opened {
@@ -457,7 +463,7 @@ impl Opened {
         drop(node); // ours was one of the references that say "something lives below"
         close(&done, &armed.node, &mut timer).await;
         armed.live = false;
-        Ran { body, failure: done.take_failure(), cause: done.cause() }
+        Ran { body, failure: done.take_failure(), cause: done.cause(), _shield }
     }
 }
 

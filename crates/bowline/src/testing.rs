@@ -1,6 +1,8 @@
 //! What `#[bowline::test]` expands to. Not part of the stable interface.
 
+use std::fmt;
 use std::future::Future;
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -25,6 +27,9 @@ pub struct Options {
     /// Whether adoptions (scope futures dropped before their tasks were gone) are part of the test.
     pub allow_adoption: bool,
 }
+
+/// How often the runtime's own tasks get their turn between two looks.
+const YIELDS_PER_LOOK: usize = 32;
 
 /// A task that ends within this after the test body is late, not leaked.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -114,7 +119,7 @@ impl MainOutput for () {
 impl<E: std::fmt::Debug> MainOutput for Result<(), E> {
     fn succeeded(self) -> bool {
         if let Err(error) = &self {
-            eprintln!("Error: {error:?}");
+            say(format_args!("Error: {error:?}"));
         }
         self.is_ok()
     }
@@ -125,7 +130,7 @@ impl<E: std::fmt::Debug> MainOutput for Result<(), E> {
 pub fn conclude<T: MainOutput>(value: Option<T>, report: &Report) -> ExitCode {
     let succeeded = value.is_none_or(MainOutput::succeeded);
     if !report.is_clean() || report.panic.is_some() {
-        eprintln!("{report}");
+        say(format_args!("{report}"));
     }
     match (report.is_clean(), succeeded) {
         (true, false) => ExitCode::from(EXIT_FAILED),
@@ -143,14 +148,24 @@ fn pause() {
     panic!("start_paused needs bowline's feature `test-util`: add it to your dev-dependencies");
 }
 
+/// `eprintln` without its panic when nobody reads standard error any more.
+fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Looks, in real time, whether the test's tasks end; says what is left.
 fn find_leaks(runtime: &tokio::runtime::Runtime, root: &Root, options: Options) -> Option<String> {
     let alive = || runtime.metrics().num_alive_tasks();
     let mut pause = Duration::from_micros(50);
     let mut waited = Duration::ZERO;
     loop {
-        // On one thread nothing runs unless we drive it; a yield is enough and no timer is touched (it may be paused).
-        runtime.block_on(yield_once());
+        // On one thread nothing runs unless we drive it: yields are enough, and no timer is touched (it may be paused). Tokio
+        // runs some dozens of tasks per yield.
+        runtime.block_on(async {
+            for _ in 0..YIELDS_PER_LOOK {
+                yield_once().await;
+            }
+        });
         let ours = root.node.upgrade().map(|node| tree::picture(vec![node]));
         let ours = ours.filter(|tree| tree.tasks + tree.blocking > 0);
         if alive() == 0 && ours.is_none() {

@@ -106,11 +106,12 @@ where
                 E::cancelled(record, Cancelled::new(cause))
             }
             Err(payload) => {
+                let panic = caught(record.site.name, payload); // first: a destructor that panics too would hide its place
                 // The future may be half-way: drop what is left of it under its own context.
                 let future = &mut this.future;
                 let _ = record::enter(this.record, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
                 let Some(record) = this.record.as_ref() else { unreachable!("`enter` puts the record back") };
-                E::panicked(record, caught(record.site.name, payload))
+                E::panicked(record, panic)
             }
         };
         // "Gone" is when the future, its destructors and now the record are.
@@ -312,7 +313,7 @@ impl Leaf {
 
     /// To be called when the primitive itself is pending, after it has stored the waker.
     pub(crate) fn park(&mut self, cx: &Context<'_>, wait: Wait) -> Result<(), Cancelled> {
-        Self::check()?;
+        Self::check().inspect_err(|_| self.clear())?;
         self.stand_by(cx, wait);
         // Pairs with the fence in `Record::wake`, as at a task's root.
         fence(Ordering::SeqCst);
@@ -328,7 +329,7 @@ impl Leaf {
             self.waiting = true;
         }
         match &self.registered {
-            Some((known, _)) if Arc::ptr_eq(known, &record) => {}
+            Some((known, key)) if Arc::ptr_eq(known, &record) => known.renew_leaf(*key, cx.waker()),
             _ => {
                 self.unregister();
                 if let Some(key) = record.remember_leaf(cx.waker()) {

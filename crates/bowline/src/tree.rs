@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::clock;
 use crate::node::{Node, NodeKind};
 use crate::queue::QueueStats;
-use crate::record::{CANCEL, Kind, Op, Record};
+use crate::record::{CANCEL, Kind, Op, Record, Wait};
 use crate::root;
 use crate::shutdown::Straggler;
 
@@ -26,7 +26,8 @@ pub struct Tree {
     pub blocking: usize,
     /// What the current runtime says it runs; `None` outside of a runtime.
     pub runtime_tasks: Option<usize>,
-    /// `runtime_tasks` less ours: tasks nobody here owns. It may be off by those that start or end at this moment.
+    /// `runtime_tasks` less ours in this runtime: tasks nobody here owns. It may be off by those that start or end at this
+    /// moment.
     pub foreign_tasks: Option<usize>,
     /// The top scopes.
     pub roots: Vec<ScopeInfo>,
@@ -110,7 +111,7 @@ pub struct WaitInfo {
     pub for_ms: u64,
 }
 
-/// Takes a picture of everything that lives in this process.
+/// Takes a picture of everything that lives: below the root of the current runtime, if it has one, or else in the process.
 ///
 /// # Examples
 ///
@@ -124,16 +125,29 @@ pub struct WaitInfo {
 /// ```
 #[must_use]
 pub fn tree() -> Tree {
-    picture(root::all())
+    picture(match root::of_runtime() {
+        Some(record) => vec![Arc::clone(&record.node)],
+        None => root::all(),
+    })
 }
 
 /// The picture below some top nodes.
 pub(crate) fn picture(tops: Vec<Arc<Node>>) -> Tree {
     let mut walk = Walk::default();
-    let roots = tops.iter().map(|node| walk.scope(node, 0)).collect();
+    let here = root::of_runtime().and_then(|record| record.node.root.as_ref().map(Arc::as_ptr));
+    let mut tasks_here = 0;
+    let mut roots = Vec::with_capacity(tops.len());
+    for node in &tops {
+        let before = walk.tasks;
+        roots.push(walk.scope(node, 0));
+        // Other roots of this process have runtimes of their own.
+        if node.root.as_ref().map(Arc::as_ptr) == here {
+            tasks_here += walk.tasks - before;
+        }
+    }
     drop(tops);
     let runtime_tasks = tokio::runtime::Handle::try_current().ok().map(|rt| rt.metrics().num_alive_tasks());
-    let foreign_tasks = runtime_tasks.map(|all| all.saturating_sub(walk.tasks));
+    let foreign_tasks = runtime_tasks.map(|all| all.saturating_sub(tasks_here));
     Tree { tasks: walk.tasks, blocking: walk.blocking, runtime_tasks, foreign_tasks, roots }
 }
 
@@ -205,7 +219,7 @@ fn state(record: &Record) -> TaskState {
         TaskState::Blocking
     } else if record.is_running() {
         TaskState::Running
-    } else if let Some((wait, from)) = record.wait() {
+    } else if let Some((wait, from)) = waiting(record, 0) {
         let op = match wait.op {
             Op::Recv => "recv",
             Op::Send => "send",
@@ -224,6 +238,21 @@ fn state(record: &Record) -> TaskState {
     } else {
         TaskState::Parked
     }
+}
+
+/// What a task waits for: at its own level, or in the body of a scope or timeout it is in.
+fn waiting(record: &Record, depth: usize) -> Option<(Wait, u32)> {
+    let nested = if depth < MAX_DEPTH { record.nested() } else { Vec::new() };
+    let inside = nested.iter().find_map(|node| {
+        let mut found = None;
+        node.each_child(|child| {
+            if child.kind == Kind::Strand && found.is_none() {
+                found = waiting(child, depth + 1);
+            }
+        });
+        found
+    });
+    inside.or_else(|| record.wait())
 }
 
 fn place(site: &crate::site::Site) -> String {

@@ -276,3 +276,196 @@ async fn cancelling_one_task_is_between_it_and_its_handle() {
     .await;
     assert_eq!(result.unwrap_err().cause(), &Cause::Requested("stop"));
 }
+
+#[bowline::test]
+async fn a_task_cancelled_by_its_handle_may_answer_with_an_error_and_its_siblings_go_on() {
+    let result = scope("outer", async |s| {
+        let asked = s.spawn("asked", async { Err::<(), _>(Error::from(bowline::cancelled().await)) });
+        let sibling = s.spawn("sibling", async {
+            tokio::task::yield_now().await;
+            bowline::check()?;
+            Ok(1)
+        });
+        tokio::task::yield_now().await;
+        asked.cancel("not needed");
+        let cause = asked.await.unwrap_err().cause().clone();
+        assert_eq!(cause, Cause::Requested("not needed"));
+        Ok::<_, Error>(sibling.await?)
+    })
+    .await;
+    assert_eq!(result, Ok(1));
+}
+
+#[bowline::test(start_paused = true)]
+async fn a_cancel_by_handle_spares_what_the_task_shields() {
+    let result = scope("outer", async |s| {
+        let polite = s.spawn("polite", async {
+            let goodbye = async {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                bowline::check()?;
+                Ok::<_, Cancelled>("goodbye")
+            };
+            shielded(Duration::from_secs(1), goodbye).await?
+        });
+        tokio::task::yield_now().await;
+        polite.cancel("stop");
+        polite.await
+    })
+    .await;
+    assert_eq!(result, Ok::<_, Cancelled>("goodbye"));
+}
+
+/// Long enough for the slowest machine; what waits this long waits for ever.
+const HANG: Duration = Duration::from_secs(60);
+
+#[bowline::test(worker_threads = 2)]
+async fn a_cancel_reaches_every_task_while_others_end() {
+    // Enough tasks that the first are gone, and the list of tasks is tidied, while the last are still to be told.
+    const TASKS: u32 = 20_000;
+    for _ in 0..3 {
+        let run = scope("crowd", async |s| {
+            for _ in 0..TASKS {
+                s.spawn("parked", std::future::pending::<Result<(), Cancelled>>());
+            }
+            tokio::task::yield_now().await;
+            s.cancel("enough");
+            Ok::<_, Cancelled>(())
+        });
+        let ended = tokio::time::timeout(HANG, run).await.expect("a task was not told");
+        assert_eq!(ended.unwrap_err().cause(), &Cause::Requested("enough"));
+    }
+}
+
+#[bowline::test(worker_threads = 2)]
+async fn a_cancel_races_with_spawning_and_nobody_is_left_untold() {
+    for round in 0..500_u32 {
+        let run = scope("race", async |s| {
+            let handle = s.handle();
+            s.spawn("spawner", async move {
+                while handle.spawn("parked", std::future::pending::<Result<(), Cancelled>>()).is_ok() {}
+                Ok(())
+            });
+            let canceller = s.handle();
+            s.spawn("nests", async {
+                scope("inner", async |s| {
+                    s.spawn("parked", std::future::pending::<Result<(), Cancelled>>());
+                    Ok::<_, Cancelled>(())
+                })
+                .await
+            });
+            for _ in 0..round % 50 {
+                std::hint::spin_loop();
+            }
+            canceller.cancel("enough");
+            Ok::<_, Cancelled>(())
+        });
+        tokio::time::timeout(HANG, run).await.expect("a task was not told").ok();
+    }
+}
+
+#[bowline::test]
+async fn a_cancel_finds_a_wait_that_is_polled_with_a_waker_of_its_own() {
+    use futures_util::StreamExt as _;
+    use futures_util::stream::FuturesUnordered;
+
+    let result = scope("outer", async |s| {
+        let told = s.spawn("gathers", async {
+            let waits: FuturesUnordered<_> = (0..3).map(|_| bowline::cancelled()).collect();
+            // Shielded from the rule of cancellation by a scope of its own, so that each wait must end by itself.
+            Ok(scope("gathering", async |_| Ok::<_, Cancelled>(waits.collect::<Vec<_>>().await)).await)
+        });
+        tokio::task::yield_now().await;
+        s.cancel("enough");
+        shielded(Duration::from_secs(60), told).await??
+    })
+    .await;
+    assert_eq!(result.map(|told| told.len()), Ok::<_, Cancelled>(3));
+}
+
+#[bowline::test]
+async fn a_cancel_finds_a_wait_that_has_moved_from_one_combinator_to_another() {
+    use futures_util::StreamExt as _;
+    use futures_util::stream::FuturesUnordered;
+
+    let result = scope("outer", async |s| {
+        let told = s.spawn("moves", async {
+            let moves = async |_: &bowline::Scope<Cancelled>| {
+                tokio::task::yield_now().await; // no longer in its first poll
+                let mut wait = Box::pin(bowline::cancelled());
+                let first: FuturesUnordered<_> = [&mut wait].into_iter().collect();
+                let left = race(first.into_future(), tokio::task::yield_now()).await;
+                assert!(matches!(left, Either::Right(())), "it waits");
+                drop(left);
+                let second: FuturesUnordered<_> = [wait].into_iter().collect();
+                Ok(second.collect::<Vec<_>>().await)
+            };
+            Ok(scope("gathering", moves).await)
+        });
+        for _ in 0..5 {
+            tokio::task::yield_now().await;
+        }
+        s.cancel("enough");
+        shielded(Duration::from_secs(60), told).await??
+    })
+    .await;
+    assert_eq!(result.map(|told| told.len()), Ok::<_, Cancelled>(1));
+}
+
+#[bowline::test]
+async fn a_context_carried_into_a_foreign_task_is_cancelled_there() {
+    let (context, foreign) = scope("outer", async |s| {
+        let context = bowline::Context::current();
+        let carried = context.clone();
+        #[expect(clippy::disallowed_methods, reason = "a foreign task is what this is about")]
+        let foreign = tokio::spawn(async move {
+            assert!(!bowline::is_cancelled(), "a foreign task has no context");
+            let parked = carried.run(std::future::pending::<()>()).await.unwrap_err();
+            let polite = carried.run(bowline::cancelled()).await;
+            (parked, polite)
+        });
+        tokio::task::yield_now().await;
+        s.cancel("enough");
+        Ok::<_, Cancelled>((context, foreign))
+    })
+    .await
+    .unwrap();
+    let (parked, polite) = foreign.await.unwrap();
+    assert_eq!(parked.cause(), &Cause::Requested("enough"));
+    assert!(polite.is_ok_and(|why| why == parked) || context.is_cancelled());
+    let late = context.run(async { bowline::is_cancelled() }).await;
+    assert_eq!(late, Ok(false), "its task has ended: it runs in no context");
+    assert_eq!(context.check().unwrap_err().cause(), &Cause::ScopeClosed);
+}
+
+#[bowline::test]
+async fn a_destructor_that_panics_too_does_not_hide_the_place_of_the_panic() {
+    struct PanicsToo;
+    impl Drop for PanicsToo {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                panic!("in the destructor");
+            }
+        }
+    }
+    let line = Arc::new(AtomicU32::new(0));
+    let seen = Arc::clone(&line);
+    let outcome = bowline::group("group", bowline::CollectAll, async |g| {
+        let parked = async {
+            let _too = PanicsToo;
+            std::future::pending::<()>().await;
+        };
+        let panics = async move {
+            tokio::task::yield_now().await;
+            line.store(line!() + 1, Ordering::Relaxed);
+            panic!("first");
+        };
+        // A hand-written future, unlike an async block, still has its parts after a panic went through it.
+        let both = futures_util::future::join(parked, panics);
+        g.spawn("buggy", futures_util::FutureExt::map(both, |_| Ok::<_, Cancelled>(())));
+    })
+    .await;
+    let [(_, bowline::Slot::Panicked(panic))] = outcome.slots() else { panic!("{outcome:?}") };
+    assert_eq!(panic.message(), "first");
+    let place = panic.place().unwrap();
+    assert!(place.contains(&format!("scope.rs:{}:", seen.load(Ordering::Relaxed))), "{place}");
+}

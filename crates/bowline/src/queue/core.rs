@@ -19,10 +19,12 @@ pub(super) struct Chan<T> {
 }
 
 struct State<T> {
-    items: VecDeque<T>,
+    items: VecDeque<Queued<T>>,
     bytes: usize,
     /// Room promised to granted senders and permits.
     reserved: usize,
+    /// The bytes promised with that room.
+    reserved_bytes: usize,
     /// Items promised to granted receivers.
     claimed: usize,
     closed: bool,
@@ -39,11 +41,21 @@ struct State<T> {
     waits: u64,
 }
 
+/// An item and its size as it was measured when it came, once: measuring is user code.
+struct Queued<T> {
+    item: T,
+    bytes: usize,
+}
+
+/// What a permit reserves of a bound in bytes. Its item's size is not known yet; a byte stands for "below the bound".
+pub(super) const PERMIT_BYTES: usize = 1;
+
 /// Waiters in the order in which they were first polled. Ids rise, so the line is sorted by them.
 #[derive(Default)]
 struct Line {
     waiting: VecDeque<Waiter>,
-    granted: Vec<u64>,
+    /// Ids and bytes of those that were granted and have not come to take it.
+    granted: Vec<(u64, usize)>,
     next: u64,
 }
 
@@ -60,14 +72,10 @@ impl Line {
         self.next
     }
 
-    fn take_grant(&mut self, id: u64) -> bool {
-        match self.granted.iter().position(|granted| *granted == id) {
-            Some(at) => {
-                self.granted.swap_remove(at);
-                true
-            }
-            None => false,
-        }
+    /// Returns the bytes that were granted, if the place was.
+    fn take_grant(&mut self, id: u64) -> Option<usize> {
+        let at = self.granted.iter().position(|(granted, _)| *granted == id)?;
+        Some(self.granted.swap_remove(at).1)
     }
 
     /// Returns the replaced waker, to be dropped outside the lock.
@@ -87,8 +95,32 @@ impl Line {
 
     fn grant_first(&mut self) -> Option<Waker> {
         let first = self.waiting.pop_front()?;
-        self.granted.push(first.id);
+        self.granted.push((first.id, first.bytes));
         Some(first.waker)
+    }
+}
+
+impl<T> State<T> {
+    fn reserve(&mut self, bytes: usize) {
+        self.reserved += 1;
+        self.reserved_bytes = self.reserved_bytes.saturating_add(bytes);
+    }
+
+    fn unreserve(&mut self, bytes: usize) {
+        self.reserved -= 1;
+        self.reserved_bytes = self.reserved_bytes.saturating_sub(bytes);
+    }
+
+    fn pop_oldest(&mut self) -> Option<T> {
+        let Queued { item, bytes } = self.items.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        Some(item)
+    }
+
+    /// Whether a receiver that finds nothing for itself may be told that nothing will come. As long as an item is promised to
+    /// another receiver, that one may give it back.
+    fn is_exhausted(&self) -> bool {
+        self.closed && self.items.is_empty()
     }
 }
 
@@ -105,6 +137,10 @@ impl<T> Default for After<T> {
 }
 
 impl<T> After<T> {
+    fn wake_all(&mut self, line: &mut Line) {
+        self.wake.extend(line.waiting.drain(..).map(|waiter| waiter.waker));
+    }
+
     fn run(self) {
         self.wake.into_iter().for_each(Waker::wake);
         drop(self.drop);
@@ -124,6 +160,7 @@ impl<T> Chan<T> {
             items: VecDeque::new(),
             bytes: 0,
             reserved: 0,
+            reserved_bytes: 0,
             claimed: 0,
             closed: false,
             senders: Holders::default(),
@@ -145,14 +182,15 @@ impl<T> Chan<T> {
         self.site.name
     }
 
-    fn size(&self, item: &T) -> usize {
+    pub(super) fn size(&self, item: &T) -> usize {
         self.bound.bytes.map_or(0, |(_, size_of)| size_of(item))
     }
 
     fn has_room(&self, state: &State<T>, bytes: usize) -> bool {
         let in_items = state.items.len() + state.reserved < self.bound.items;
         let in_bytes = self.bound.bytes.is_none_or(|(max, _)| {
-            state.bytes + bytes <= max || (state.items.is_empty() && state.reserved == 0)
+            let taken = state.bytes.saturating_add(state.reserved_bytes);
+            taken.saturating_add(bytes) <= max || (state.items.is_empty() && state.reserved == 0)
         });
         in_items && in_bytes
     }
@@ -165,8 +203,8 @@ impl<T> Chan<T> {
     }
 
     fn push(state: &mut State<T>, after: &mut After<T>, item: T, bytes: usize) {
-        state.items.push_back(item);
-        state.bytes += bytes;
+        state.items.push_back(Queued { item, bytes });
+        state.bytes = state.bytes.saturating_add(bytes);
         state.sent += 1;
         state.high_water = state.high_water.max(state.items.len());
         if state.items.len() > state.claimed
@@ -178,10 +216,12 @@ impl<T> Chan<T> {
     }
 
     fn pop(&self, state: &mut State<T>, after: &mut After<T>) -> Option<T> {
-        let item = state.items.pop_front()?;
-        state.bytes -= self.size(&item).min(state.bytes);
+        let item = state.pop_oldest()?;
         state.received += 1;
         self.grant_room(state, after);
+        if state.is_exhausted() {
+            after.wake_all(&mut state.item_line);
+        }
         if state.items.is_empty() && state.items.capacity() > KEPT_WHEN_EMPTY {
             state.items = VecDeque::new(); // an idle queue keeps no memory of its worst moment
         }
@@ -194,7 +234,8 @@ impl<T> Chan<T> {
             if !self.has_room(state, first.bytes) {
                 return;
             }
-            state.reserved += 1;
+            let bytes = first.bytes;
+            state.reserve(bytes);
             after.wake.extend(state.room_line.grant_first());
         }
     }
@@ -229,6 +270,7 @@ impl<T> Chan<T> {
                     Err(SendError::Full(item))
                 }
                 Overflow::DropNewest => {
+                    state.sent += 1;
                     state.dropped += 1;
                     after.drop.push(item);
                     Ok(Offered::Done)
@@ -236,14 +278,14 @@ impl<T> Chan<T> {
                 Overflow::DropOldest => {
                     // Items promised to receivers are not taken back from them (invariant 3).
                     while !self.has_room(state, bytes) && state.items.len() > state.claimed {
-                        let Some(oldest) = state.items.pop_front() else { break };
-                        state.bytes -= self.size(&oldest).min(state.bytes);
+                        let Some(oldest) = state.pop_oldest() else { break };
                         state.dropped += 1;
                         after.drop.push(oldest);
                     }
                     if self.has_room(state, bytes) {
                         Self::push(state, after, item, bytes);
                     } else {
+                        state.sent += 1;
                         state.dropped += 1;
                         after.drop.push(item);
                     }
@@ -253,18 +295,19 @@ impl<T> Chan<T> {
         })
     }
 
-    /// Takes the place in line up again: `Ok(true)` = granted, the room is now the caller's.
-    pub(super) fn room_granted(&self, id: u64, waker: &Waker) -> Result<bool, ()> {
+    /// Takes the place in line up again: `Ok(Some(bytes))` = granted, the room is now the caller's.
+    pub(super) fn room_granted(&self, id: u64, waker: &Waker) -> Result<Option<usize>, ()> {
         let (answer, _stale) = {
             let mut state = self.state.lock_unpoisoned();
-            if state.closed {
-                let granted = state.room_line.take_grant(id);
-                state.reserved -= usize::from(granted);
-                (Err(()), None)
-            } else if state.room_line.take_grant(id) {
-                (Ok(true), None)
-            } else {
-                (Ok(false), state.room_line.renew(id, waker))
+            let granted = state.room_line.take_grant(id);
+            match granted {
+                Some(bytes) if state.closed => {
+                    state.unreserve(bytes);
+                    (Err(()), None)
+                }
+                None if state.closed => (Err(()), None),
+                Some(bytes) => (Ok(Some(bytes)), None),
+                None => (Ok(None), state.room_line.renew(id, waker)),
             }
         };
         answer
@@ -276,14 +319,14 @@ impl<T> Chan<T> {
         if state.closed {
             return Err(SendError::Closed(()));
         }
-        if state.room_line.waiting.is_empty() && self.has_room(&state, 0) {
-            state.reserved += 1;
+        if state.room_line.waiting.is_empty() && self.has_room(&state, PERMIT_BYTES) {
+            state.reserve(PERMIT_BYTES);
             return Ok(None);
         }
         match waker {
             Some(waker) if self.overflow == Overflow::Block => {
                 state.waits += 1;
-                Ok(Some(state.room_line.join(0, waker.clone())))
+                Ok(Some(state.room_line.join(PERMIT_BYTES, waker.clone())))
             }
             _ => {
                 state.refused += 1;
@@ -292,23 +335,23 @@ impl<T> Chan<T> {
         }
     }
 
-    /// Puts an item into room that was granted.
-    pub(super) fn commit(&self, item: T) -> Result<(), SendError<T>> {
-        let bytes = self.size(&item);
+    /// Puts an item of that size into room that was granted with `reserved` bytes.
+    pub(super) fn commit(&self, item: T, bytes: usize, reserved: usize) -> Result<(), SendError<T>> {
         self.with(|state, after| {
-            state.reserved -= 1;
+            state.unreserve(reserved);
             if state.closed {
                 return Err(SendError::Closed(item));
             }
             Self::push(state, after, item, bytes);
+            self.grant_room(state, after); // it may be smaller than what was reserved for it
             Ok(())
         })
     }
 
     /// Gives granted room back unused.
-    pub(super) fn release(&self) {
+    pub(super) fn release(&self, reserved: usize) {
         self.with(|state, after| {
-            state.reserved -= 1;
+            state.unreserve(reserved);
             self.grant_room(state, after);
         });
     }
@@ -316,8 +359,8 @@ impl<T> Chan<T> {
     /// Gives up a place in line, and what was granted to it.
     pub(super) fn leave_room_line(&self, id: u64) {
         let _left = self.with(|state, after| {
-            if state.room_line.take_grant(id) {
-                state.reserved -= 1;
+            if let Some(bytes) = state.room_line.take_grant(id) {
+                state.unreserve(bytes);
                 self.grant_room(state, after);
                 return None;
             }
@@ -337,11 +380,7 @@ impl<T> Chan<T> {
                     return Ok(item);
                 }
             }
-            Err(if state.closed && state.items.is_empty() {
-                TryRecvError::Closed
-            } else {
-                TryRecvError::Empty
-            })
+            Err(if state.is_exhausted() { TryRecvError::Closed } else { TryRecvError::Empty })
         })
     }
 
@@ -353,7 +392,7 @@ impl<T> Chan<T> {
                     return Ok(item);
                 }
             }
-            if state.closed {
+            if state.is_exhausted() {
                 return Err(Err(()));
             }
             state.waits += 1;
@@ -364,11 +403,11 @@ impl<T> Chan<T> {
     /// Takes the item a place in line was granted. `None` = not yet; `Some(Err)` = closed.
     pub(super) fn take_granted(&self, id: u64, waker: &Waker) -> Option<Result<T, ()>> {
         let (taken, _stale) = self.with(|state, after| {
-            if state.item_line.take_grant(id) {
+            if state.item_line.take_grant(id).is_some() {
                 state.claimed -= 1;
                 return (self.pop(state, after).map(Ok), None);
             }
-            if state.closed {
+            if state.is_exhausted() {
                 return (Some(Err(())), None);
             }
             (None, state.item_line.renew(id, waker))
@@ -389,7 +428,7 @@ impl<T> Chan<T> {
 
     pub(super) fn leave_item_line(&self, id: u64) {
         let _left = self.with(|state, after| {
-            if state.item_line.take_grant(id) {
+            if state.item_line.take_grant(id).is_some() {
                 state.claimed -= 1;
                 if state.items.len() > state.claimed
                     && let Some(waker) = state.item_line.grant_first()
@@ -414,11 +453,10 @@ impl<T> Chan<T> {
             return;
         }
         state.closed = true;
-        // Nobody in line will be granted anything: there will be no room, and receivers wait only if every item is promised.
-        let lines = [&mut state.room_line, &mut state.item_line];
-        after
-            .wake
-            .extend(lines.into_iter().flat_map(|line| line.waiting.drain(..)).map(|waiter| waiter.waker));
+        after.wake_all(&mut state.room_line); // there will be no room
+        if state.is_exhausted() {
+            after.wake_all(&mut state.item_line);
+        } // else they stay in line: what is promised to others may come back
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -455,7 +493,7 @@ impl<T> Chan<T> {
                 Self::close_locked(state, after);
                 state.abandoned += state.items.len() as u64;
                 state.bytes = 0;
-                after.drop.extend(state.items.drain(..));
+                after.drop.extend(state.items.drain(..).map(|queued| queued.item));
             }
         });
     }

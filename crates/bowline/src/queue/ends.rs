@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::core::{Chan, Offered};
+use super::core::{Chan, Offered, PERMIT_BYTES};
 use super::{QueueStats, QueueView, RecvError, SendError, TryRecvError};
 use crate::carry::{Bind, Carry, Cx};
 use crate::holders::{FREE, IN_TRANSIT};
@@ -39,13 +39,12 @@ impl<T> SendEnd<T> {
         if let Err(cancelled) = Leaf::check() {
             return Err(SendError::Cancelled(item, cancelled));
         }
-        let id = match self.chan.offer(item, Some(Waker::noop()))? {
+        let (item, id) = match self.chan.offer(item, Some(Waker::noop()))? {
             Offered::Done => return Ok(()),
             Offered::Wait(item, id) => (item, id),
         };
-        let (item, id) = id;
         match (RoomWait { chan: &self.chan, id, leaf: Leaf::default(), armed: true }).granted().await {
-            Ok(()) => self.chan.commit(item),
+            Ok(bytes) => self.chan.commit(item, bytes, bytes),
             Err(error) => Err(error.map(|()| item)),
         }
     }
@@ -90,19 +89,20 @@ struct RoomWait<'a, T> {
 }
 
 impl<T> RoomWait<'_, T> {
-    async fn granted(mut self) -> Result<(), SendError<()>> {
+    /// Returns the bytes that were reserved.
+    async fn granted(mut self) -> Result<usize, SendError<()>> {
         poll_fn(|cx| match self.chan.room_granted(self.id, cx.waker()) {
-            Ok(true) => {
+            Ok(Some(bytes)) => {
                 self.armed = false;
                 self.leaf.clear();
-                Poll::Ready(Ok(()))
+                Poll::Ready(Ok(bytes))
             }
             Err(()) => {
                 self.armed = false;
                 self.leaf.clear();
                 Poll::Ready(Err(SendError::Closed(())))
             }
-            Ok(false) => match self.leaf.park(cx, Wait { op: Op::Send, on: self.chan.id }) {
+            Ok(None) => match self.leaf.park(cx, Wait { op: Op::Send, on: self.chan.id }) {
                 Ok(()) => Poll::Pending,
                 Err(cancelled) => Poll::Ready(Err(SendError::Cancelled((), cancelled))),
             },
@@ -224,17 +224,18 @@ impl<T> Permit<'_, T> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Closed`] gives the item back if the last receiver has gone meanwhile.
+    /// [`SendError::Closed`] gives the item back if the last receiver has gone meanwhile, or closed the queue.
     pub fn send(mut self, item: T) -> Result<(), SendError<T>> {
+        let bytes = self.chan.size(&item); // user code: if it panics, the room is still given back
         self.used = true;
-        self.chan.commit(item)
+        self.chan.commit(item, bytes, PERMIT_BYTES)
     }
 }
 
 impl<T> Drop for Permit<'_, T> {
     fn drop(&mut self) {
         if !self.used {
-            self.chan.release();
+            self.chan.release(PERMIT_BYTES);
         }
     }
 }
@@ -343,7 +344,7 @@ macro_rules! receiving {
         impl<T: Send + 'static> $($front)* {
             /// Takes the oldest item, waiting for one if the queue is empty.
             ///
-            /// Receivers get items in the order in which they were first polled.
+            /// Waiting receivers are granted an item in the order in which they were first polled.
             ///
             /// # Cancel safety
             ///

@@ -6,11 +6,13 @@
 //!
 //! # Invariants (of `core`)
 //!
-//! 1. An item is in exactly one place: the queue, a receiver, or a counter (`dropped`, `refused`, `abandoned`).
-//! 2. `reserved` counts granted senders and permits; `items + reserved` never exceeds the bound, except by `DropOldest`'s
-//!    momentary swap, which is one step under the lock.
+//! 1. An item is in exactly one place: `sent = received + dropped + abandoned + queued now`. One that was not accepted
+//!    (`refused`, closed, cancelled) went back to its sender.
+//! 2. `reserved` counts granted senders and permits, `reserved_bytes` their bytes; queued and reserved together never exceed
+//!    the bound, except as [`Bound::and_bytes`] says.
 //! 3. `claimed` counts granted receivers; it never exceeds the number of items.
-//! 4. No waker is woken and no item is dropped under the lock.
+//! 4. No waker is woken, no item measured and none dropped under the lock.
+//! 5. A receiver is told "closed" only when no item is left: one that is promised to another may still come back.
 //!
 //! # End
 //!
@@ -118,11 +120,11 @@ pub struct QueueStats {
     pub high_water_items: usize,
     /// The policy for "full".
     pub overflow: Overflow,
-    /// Items accepted so far.
+    /// Items accepted so far: sends that did not return an error.
     pub sent: u64,
     /// Items handed to receivers so far.
     pub received: u64,
-    /// Accepted or offered items dropped by `DropOldest` and `DropNewest`.
+    /// Accepted items dropped by `DropOldest` and `DropNewest`.
     pub dropped: u64,
     /// Items refused because the queue was full.
     pub refused: u64,

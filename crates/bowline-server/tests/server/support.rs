@@ -1,0 +1,162 @@
+//! What the server tests share: a server in this process, clients, and waiting for a condition in real time.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowline::{Cancelled, scope};
+use bowline_protocol::websocket::Message;
+use bowline_server::client::Client;
+use bowline_server::config::{Config, Sources};
+use bowline_server::net::Server;
+use bowline_server::node::Node;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+pub(crate) const WEBSOCKET: &str = "/connection/websocket";
+pub(crate) const KEY: &str = "test-key";
+
+/// No condition in these tests takes longer, also on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running server in this process.
+pub(crate) struct Running {
+    pub(crate) public: SocketAddr,
+    pub(crate) internal: SocketAddr,
+    pub(crate) node: Arc<Node>,
+    pub(crate) stop: Arc<Notify>,
+}
+
+/// Settings for a test: free ports, everything allowed to anonymous clients, then `set`.
+pub(crate) fn config(set: &[(&str, &str)]) -> Config {
+    let base = [
+        ("http_server.port", "0"),
+        ("http_server.internal_port", "0"),
+        ("log.level", "error"),
+        // A burst of a test is larger than what one client may be owed by default.
+        ("client.queue_max_size", "16777216"),
+    ];
+    let overrides =
+        base.iter().chain(set).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let env = [("BOWLINE_HTTP_API_KEY".to_owned(), KEY.to_owned())].into_iter();
+    let sources = Sources { file: None, env, overrides, dev: true };
+    Config::load(sources).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Runs `test` against a server and stops the server in order afterwards.
+pub(crate) async fn with_server<F>(config: Config, test: impl FnOnce(Arc<Running>) -> F)
+where
+    F: Future<Output = ()>,
+{
+    let server = Server::bind(config, true).await.unwrap_or_else(|error| panic!("{error}"));
+    let stop = Arc::new(Notify::new());
+    let running = Arc::new(Running {
+        public: server.public_address(),
+        internal: server.internal_address(),
+        node: Arc::clone(server.node()),
+        stop: Arc::clone(&stop),
+    });
+    scope("test", async |s| {
+        s.spawn("server", async move { server.run(stop.notified()).await });
+        test(Arc::clone(&running)).await;
+        running.stop.notify_one();
+        Ok::<_, Cancelled>(())
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error}"));
+}
+
+impl Running {
+    pub(crate) async fn open(&self) -> Client {
+        Client::open(self.public, WEBSOCKET).await.unwrap()
+    }
+
+    /// A client that is connected.
+    pub(crate) async fn connect(&self) -> Client {
+        let mut client = self.open().await;
+        let reply = client.call(r#"{"id":1,"connect":{}}"#).await.unwrap();
+        assert!(reply.contains(r#""connect":{"#), "{reply}");
+        client
+    }
+
+    /// A client that is connected and subscribed to `channel`.
+    pub(crate) async fn subscribe(&self, channel: &str) -> Client {
+        let mut client = self.connect().await;
+        let reply =
+            client.call(&format!(r#"{{"id":2,"subscribe":{{"channel":"{channel}"}}}}"#)).await.unwrap();
+        assert!(reply.contains(r#""subscribe":{"#), "{reply}");
+        client
+    }
+
+    /// A call of the server API on the public listener: status line and body.
+    pub(crate) async fn api(&self, method: &str, key: Option<&str>, body: &str) -> (u16, String) {
+        http(self.public, "POST", &format!("/api/{method}"), key, body.as_bytes()).await
+    }
+
+    pub(crate) async fn publish(&self, channel: &str, data: &str) {
+        let body = format!(r#"{{"channel":"{channel}","data":{data}}}"#);
+        let (status, answer) = self.api("publish", Some(KEY), &body).await;
+        assert!(status == 200 && answer.contains("result"), "{status} {answer}");
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        http(self.internal, "GET", path, None, b"").await
+    }
+}
+
+/// One HTTP request on a connection of its own.
+pub(crate) async fn http(
+    server: SocketAddr,
+    method: &str,
+    path: &str,
+    key: Option<&str>,
+    body: &[u8],
+) -> (u16, String) {
+    let mut stream = TcpStream::connect(server).await.unwrap();
+    let key = key.map(|key| format!("X-API-Key: {key}\r\n")).unwrap_or_default();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n{key}Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // A server that refuses a body need not read it to the end.
+    let _ = stream.write_all(body).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    (status, body)
+}
+
+/// Waits until `condition` holds, looking again every few milliseconds of real time.
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < until, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Reads until the server closes, and returns the close frame's code and reason.
+pub(crate) async fn closed_with(client: &mut Client) -> (u16, String) {
+    let read = async {
+        loop {
+            match client.next().await {
+                Ok(Some(Message::Close(Some(frame)))) => return (frame.code, frame.reason),
+                Ok(Some(Message::Close(None))) => return (1005, String::new()),
+                Ok(Some(_)) => {}
+                Ok(None) => return (1006, "closed without a close frame".to_owned()),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return (1006, error.to_string());
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, read).await.expect("the server closes")
+}
