@@ -85,7 +85,7 @@ macro_rules! methods {
         /// The names of the methods that work, apart from the batch of them.
         pub(crate) const $offered: &[&str] = &[$($name),+];
 
-        /// The names of the methods that are known and only answer that they are not available.
+        /// The names of the methods that are known and have nothing behind them yet.
         pub(crate) const $planned: &[&str] = &[$($planned_name),+];
     };
     (@table $($name:literal = $variant:ident($request:ty),)+) => {
@@ -127,7 +127,8 @@ macro_rules! methods {
                 match self { $(Self::$variant(_) => Method::$variant),+ }
             }
 
-            /// Runs the call, appends its result to `out` as JSON, and counts it. On failure `out` is as it was.
+            /// Runs the call, appends its result to `out` as JSON, and counts it. On failure `out` may end with a part
+            /// of a result, which the caller cuts off.
             pub(super) async fn run(self, api: &Api, out: &mut Vec<u8>) -> Result<(), Failure> {
                 let method = self.method();
                 let answered = match self {
@@ -156,11 +157,11 @@ methods! {
         "channels" = Channels(Channels),
         "info" = Info(Info),
         "unsubscribe" = Unsubscribe(Unsubscribe),
-        "disconnect" = Disconnect(Disconnect),
-        "rpc" = Rpc(Rpc);
+        "disconnect" = Disconnect(Disconnect);
     PLANNED:
         "subscribe" = Subscribe(Planned),
-        "refresh" = Refresh(Planned);
+        "refresh" = Refresh(Planned),
+        "rpc" = Rpc(Rpc);
 }
 
 fn write<T: Serialize>(
@@ -168,11 +169,9 @@ fn write<T: Serialize>(
     answer: Result<T, ApiError>,
     out: &mut Vec<u8>,
 ) -> Result<(), Failure> {
-    let start = out.len();
     let answer = answer.map_err(Failure::Api)?;
-    serde_json::to_writer(&mut *out, &answer).map_err(|error| {
+    serde_json::to_writer(out, &answer).map_err(|error| {
         tracing::error!(method = method.name(), %error, "the answer holds data that is not JSON");
-        out.truncate(start);
         Failure::Inexpressible
     })
 }

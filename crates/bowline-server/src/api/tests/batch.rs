@@ -28,11 +28,19 @@ async fn replies_stand_in_the_order_of_the_commands_and_a_failure_stops_nothing(
 
 #[tokio::test]
 async fn an_element_must_hold_one_method() {
-    let commands = r#"[{},{"none":{"publish":{}}},{"batch":{"commands":[]}},{"info":{},"rpc":{}},{"comment":1,"rpc":{}}]"#;
     let not_found = r#"{"error":{"code":104,"message":"not found"}}"#;
     let bad_request = r#"{"error":{"code":107,"message":"bad request"}}"#;
-    let replies = [not_found, not_found, not_found, bad_request, bad_request].join(",");
-    let answer = ok(&api(), "batch", &format!(r#"{{"commands":{commands}}}"#)).await;
+    let cases = [
+        ("{}", not_found),
+        (r#"{"none":{"publish":{}}}"#, not_found),
+        (r#"{"batch":{"commands":[]}}"#, not_found),
+        (r#"{"channels":{},"presence":{"channel":"kept:c"}}"#, bad_request),
+        (r#"{"presence":{"channel":"kept:c"},"channels":{}}"#, bad_request),
+        (r#"{"comment":1,"channels":{}}"#, r#"{"channels":{"channels":{}}}"#),
+    ];
+    let commands = cases.map(|(command, _)| command).join(",");
+    let replies = cases.map(|(_, reply)| reply).join(",");
+    let answer = ok(&api(), "batch", &format!(r#"{{"commands":[{commands}]}}"#)).await;
     assert_eq!(answer, format!(r#"{{"replies":[{replies}]}}"#));
 }
 

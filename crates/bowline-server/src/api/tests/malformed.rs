@@ -1,5 +1,8 @@
 //! Bodies that are no requests: refused with the reason and the place, and nothing has happened.
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use proptest::prelude::*;
 
 use super::super::method::Route;
@@ -118,14 +121,16 @@ fn a_body_at_the_depth_bound_is_taken() {
 fn run(method: &str, body: &[u8]) -> String {
     let api = api();
     let headers = headers(&[("x-api-key", KEY)]);
-    let response = std::pin::pin!(request(&api, &Method::POST, &format!("/api/{method}"), &headers, body))
-        .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
-    let std::task::Poll::Ready(response) = response else { panic!("the call waits") };
+    let response = at_once(request(&api, &Method::POST, &format!("/api/{method}"), &headers, body));
     let status = response.status().as_u16();
-    let text =
-        std::pin::pin!(text_of(response)).poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
-    let std::task::Poll::Ready(text) = text else { panic!("the body waits") };
-    format!("{status} {text}")
+    format!("{status} {}", at_once(text_of(response)))
+}
+
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("a call waits"),
+    }
 }
 
 fn method() -> impl Strategy<Value = &'static str> {

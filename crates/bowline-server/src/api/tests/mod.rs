@@ -53,7 +53,7 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
 }
 
-/// What a request without a body is refused with, or the response to the whole request.
+/// The response to a whole request; the body of a refused one is not looked at.
 async fn request(api: &Api, method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> Response {
     match api.admit(method, path, None, headers) {
         Ok(call) => call.run(body.to_vec().into()).await,

@@ -79,15 +79,15 @@ fn more_than_can_be_held_back_is_a_lost_position() {
     let outbox = roomy();
     let member = begin(&node, "c", &outbox);
     let start = top(&node);
-    for _ in 0..2000 {
+    for _ in 0..20_000 {
         publish(&node, "c", "{}");
     }
     assert_eq!(member.go_live(Some(start), None), Err(LostPosition));
     drop(member);
     let deliveries = node.stats().deliveries;
-    assert_eq!((deliveries.accepted, deliveries.in_flight), (2000, 0));
+    assert_eq!((deliveries.accepted, deliveries.in_flight), (20_000, 0));
     let refused = deliveries.refused["position_lost"] + deliveries.refused["not_subscribed"];
-    assert_eq!(refused, 2000);
+    assert_eq!(refused, 20_000);
 }
 
 #[test]
