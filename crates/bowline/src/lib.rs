@@ -71,7 +71,8 @@ pub use handle::Handle;
 pub use node::Counts;
 pub use panic::Panic;
 pub use queue::{
-    Bound, FreeRx, FreeTx, Holder, Overflow, Permit, QueueStats, RecvError, Rx, SendError, TryRecvError, Tx,
+    Bound, FreeRx, FreeTx, Holder, ObservedQueue, Overflow, Permit, QueueStats, RecvError, Rx, SendError,
+    TryRecvError, Tx, observe,
 };
 pub use race::{Either, race};
 pub use root::Phase;

@@ -19,7 +19,7 @@ use std::task::Waker;
 use crate::cause::Cause;
 use crate::clock;
 use crate::node::{Node, NodeKind};
-use crate::queue::QueueView;
+use crate::queue::ObservedQueue;
 use crate::site::Site;
 use crate::sync::LockExt;
 
@@ -73,7 +73,7 @@ struct Extra {
     /// Why this record alone was cancelled.
     cause: Option<Cause>,
     /// Queues created here.
-    queues: Weaks<dyn QueueView>,
+    queues: Weaks<dyn ObservedQueue>,
 }
 
 /// References to things that come and go. The dead are swept when they may be half of it: a constant cost per insert.
@@ -310,11 +310,11 @@ impl Record {
         }
     }
 
-    pub(crate) fn list_queue(&self, queue: Weak<dyn QueueView>) {
+    pub(crate) fn list_queue(&self, queue: Weak<dyn ObservedQueue>) {
         self.extra().lock_unpoisoned().queues.insert(queue);
     }
 
-    pub(crate) fn queues(&self) -> Vec<Arc<dyn QueueView>> {
+    pub(crate) fn queues(&self) -> Vec<Arc<dyn ObservedQueue>> {
         match self.extra.get() {
             Some(extra) => extra.lock_unpoisoned().queues.living(),
             None => Vec::new(),

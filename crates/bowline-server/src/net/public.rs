@@ -54,6 +54,16 @@ fn route(request: &Request<Incoming>, shared: &Shared) -> Option<Response<Full<B
 /// Answers a call of the server API. Who calls is checked before the body is read.
 pub(crate) async fn api(request: Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
+    // Back ends send no origin. A page of another origin must not reach the API through its visitor's browser, least of
+    // all under --dev, where the key is no secret.
+    if let Some(origin) = head.headers.get(header::ORIGIN)
+        && !origin.to_str().is_ok_and(|origin| shared.node.config().client.allows_origin(Some(origin)))
+    {
+        return text(
+            StatusCode::FORBIDDEN,
+            "the server API is for back ends; this origin is not in `client.allowed_origins`\n",
+        );
+    }
     let call = match shared.api.admit(&head.method, head.uri.path(), head.uri.query(), &head.headers) {
         Ok(call) => call,
         Err(refused) => return *refused,

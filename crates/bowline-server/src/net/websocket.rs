@@ -44,6 +44,7 @@ pub(crate) struct WebSocket {
     session: Session,
     outbox: Outbox,
     write_timeout: Duration,
+    shared: Shared,
 }
 
 struct Socket {
@@ -51,6 +52,13 @@ struct Socket {
     read: BytesMut,
     decoder: Decoder,
     writer: Writer,
+}
+
+/// How long to run a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    Authenticated,
+    Ended,
 }
 
 /// Why the loop ended.
@@ -71,21 +79,27 @@ impl WebSocket {
         let config = &shared.node.config().websocket;
         let limits = Limits { max_message_bytes: config.message_size_limit.get(), ..Limits::default() };
         let outbox = shared.node.outbox();
+        outbox.observe();
         let session = Session::new(shared.node.clone(), Transport::WEBSOCKET, outbox.clone());
-        if *shared.stopping.borrow() {
-            outbox.close(Disconnect::SHUTDOWN);
-        }
         let socket = Socket {
             stream: leftover.stream,
             read: leftover.read,
             decoder: Decoder::new(Role::Server, limits),
             writer: Writer::default(),
         };
-        Self { socket, session, outbox, write_timeout: config.write_timeout.get() }
+        Self { socket, session, outbox, write_timeout: config.write_timeout.get(), shared: shared.clone() }
     }
 
     pub(crate) async fn run(mut self) {
-        let end = self.serve().await;
+        // Once authenticated, the connection is in the node's table and hears of a shutdown through its queue; until then
+        // it listens by itself. Who authenticates while the server stops is in neither, hence the second look.
+        let stopped = self.shared.stopped();
+        let end = match race(stopped, self.serve(Until::Authenticated)).await {
+            Either::Left(()) => self.flush_and_end(Disconnect::SHUTDOWN),
+            Either::Right(Some(end)) => end,
+            Either::Right(None) if *self.shared.stopping.borrow() => self.flush_and_end(Disconnect::SHUTDOWN),
+            Either::Right(None) => self.serve(Until::Ended).await.unwrap_or(End::Gone),
+        };
         let Self { mut socket, session, outbox, .. } = self;
         // The rest of the server learns at once that this client is gone; the goodbye is between us and the socket.
         drop((session, outbox));
@@ -100,31 +114,37 @@ impl WebSocket {
         let _ = race(tokio::time::sleep(CLOSE_TIMEOUT), goodbye).await;
     }
 
-    async fn serve(&mut self) -> End {
+    /// Runs the connection; `None` if it went on longer than it was to be run.
+    async fn serve(&mut self, until: Until) -> Option<End> {
         if let Err(end) = self.handle_input().await {
-            return end;
+            return Some(end); // of bytes that came with the handshake
         }
         let mut frames = Vec::new();
         let mut due = Instant::now();
         let mut stalled_at = None;
         loop {
+            if until == Until::Authenticated && self.session.client().is_some() {
+                return None;
+            }
+            // A peer that always has something to say must not keep the thread to itself.
+            tokio::task::coop::consume_budget().await;
             let now = Instant::now();
             if now >= due {
                 match self.session.on_timer(now) {
                     Ok(next) => due = next,
-                    Err(reason) => return self.flush_and_end(reason),
+                    Err(reason) => return Some(self.flush_and_end(reason)),
                 }
             }
             let wake_at = match stalled_at {
                 Some(since) if now >= since + self.write_timeout => {
-                    return End::Disconnect(Disconnect::WRITE_ERROR);
+                    return Some(End::Disconnect(Disconnect::WRITE_ERROR));
                 }
                 Some(since) => due.min(since + self.write_timeout),
                 None => due,
             };
             match self.socket.next(&self.outbox, &mut frames, wake_at).await {
                 Event::Due => {}
-                Event::Outgoing(Drained::End(reason)) => return End::Disconnect(reason),
+                Event::Outgoing(Drained::End(reason)) => return Some(End::Disconnect(reason)),
                 Event::Outgoing(Drained::Frames) => {
                     frames.drain(..).for_each(|frame| self.socket.writer.push(frame.bytes().clone()));
                     frames = Vec::new(); // by invariant 2
@@ -132,14 +152,14 @@ impl WebSocket {
                 Event::Writable => {}
                 Event::Readable => {
                     if let Err(end) = self.read().await {
-                        return end;
+                        return Some(end);
                     }
                     due = due.min(self.session.next_deadline());
                 }
             }
             if !self.socket.writer.is_empty() {
                 match self.socket.writer.write(&self.socket.stream) {
-                    Err(_) => return End::Gone,
+                    Err(_) => return Some(End::Gone),
                     Ok(_) if self.socket.writer.is_empty() => stalled_at = None,
                     Ok(true) => stalled_at = Some(Instant::now()),
                     Ok(false) => stalled_at = stalled_at.or(Some(Instant::now())),
@@ -148,21 +168,14 @@ impl WebSocket {
         }
     }
 
-    /// Reads what is there and handles every message in it.
+    /// Reads once what is there and handles every message in it. If there was more, the socket is readable still.
     async fn read(&mut self) -> Result<(), End> {
-        loop {
-            self.socket.read.reserve(READ_BYTES);
-            match self.socket.stream.try_read_buf(&mut self.socket.read) {
-                Ok(0) => return Err(End::Gone),
-                Ok(read) => {
-                    self.handle_input().await?;
-                    if read < READ_BYTES {
-                        break; // most probably that was all; if not, the socket is readable still
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => return Err(End::Gone),
-            }
+        self.socket.read.reserve(READ_BYTES);
+        match self.socket.stream.try_read_buf(&mut self.socket.read) {
+            Ok(0) => return Err(End::Gone),
+            Ok(_) => self.handle_input().await?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err(End::Gone),
         }
         if self.socket.read.is_empty() {
             self.socket.read = BytesMut::new(); // by invariant 2

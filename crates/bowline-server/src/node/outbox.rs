@@ -10,13 +10,15 @@
 //! 2. The first [`close`](Outbox::close) decides the reason, and nothing is accepted after it.
 //! 3. Ends that do not flush ("slow", "connection closed") free what is queued at once: a peer that does not read
 //!    must not hold memory until its socket notices.
-//! 4. An empty queue whose reader waits holds no heap.
+//! 4. Every frame is accounted for in the live tree: accepted is queued plus handed out or freed.
+//! 5. An empty queue whose reader waits holds no heap.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use bowline::{ObservedQueue, Overflow, QueueStats};
 use bowline_protocol::Disconnect;
 
 use super::frame::Frame;
@@ -43,6 +45,9 @@ struct Queue {
 struct State {
     frames: VecDeque<Frame>,
     bytes: usize,
+    /// Frames accepted so far, and the most that were queued at once: for the live tree.
+    accepted: u64,
+    high_water: usize,
     reader: Option<Waker>,
     end: Option<Box<Disconnect>>,
 }
@@ -74,6 +79,11 @@ impl Outbox {
         Self(Arc::new(Queue { max_bytes, max_frames, state: Mutex::default() }))
     }
 
+    /// Lists the queue in the live tree, below the task that calls.
+    pub fn observe(&self) {
+        bowline::observe(&self.0);
+    }
+
     /// Appends a frame.
     ///
     /// # Errors
@@ -96,6 +106,8 @@ impl Outbox {
             }
             state.bytes += frame.len();
             state.frames.push_back(frame);
+            state.accepted += 1;
+            state.high_water = state.high_water.max(state.frames.len());
             state.reader.take()
         };
         wake(reader);
@@ -143,7 +155,7 @@ impl Outbox {
             frames.extend(state.frames.drain(..));
             return Poll::Ready(Drained::Frames);
         }
-        // By invariant 4; while frames flow, the buffer is kept from one drain to the next.
+        // By invariant 5; while frames flow, the buffer is kept from one drain to the next.
         state.frames = VecDeque::new();
         if let Some(reason) = &state.end {
             return Poll::Ready(Drained::End(Disconnect::clone(reason)));
@@ -188,6 +200,23 @@ impl Outbox {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing under the lock can stop half-way, so a poisoned queue is whole.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ObservedQueue for Queue {
+    fn stats(&self) -> QueueStats {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        QueueStats {
+            depth_items: state.frames.len(),
+            depth_bytes: state.bytes,
+            max_items: self.max_frames,
+            max_bytes: Some(self.max_bytes),
+            high_water_items: state.high_water,
+            sent: state.accepted,
+            received: state.accepted - state.frames.len() as u64,
+            waiting_receivers: usize::from(state.reader.is_some()),
+            ..QueueStats::named("outbox", Overflow::Reject)
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
-use super::{Bound, Holder, Overflow, QueueStats, QueueView, SendError, TryRecvError};
+use super::{Bound, Holder, ObservedQueue, Overflow, QueueStats, SendError, TryRecvError};
 use crate::holders::{FREE, Holders, IN_TRANSIT};
 use crate::record::next_id;
 use crate::site::Site;
@@ -506,7 +506,7 @@ impl<T> Chan<T> {
 /// A drained queue gives its buffer back if it is larger than this many items.
 const KEPT_WHEN_EMPTY: usize = 16;
 
-impl<T: Send> QueueView for Chan<T> {
+impl<T: Send> ObservedQueue for Chan<T> {
     fn stats(&self) -> QueueStats {
         let state = self.state.lock_unpoisoned();
         QueueStats {

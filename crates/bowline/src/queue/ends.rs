@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::core::{Chan, Offered, PERMIT_BYTES};
-use super::{QueueStats, QueueView, RecvError, SendError, TryRecvError};
+use super::{ObservedQueue, QueueStats, RecvError, SendError, TryRecvError};
 use crate::carry::{Bind, Carry, Cx};
 use crate::holders::{FREE, IN_TRANSIT};
 use crate::record::{Op, Wait};

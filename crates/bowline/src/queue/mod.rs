@@ -142,6 +142,36 @@ pub struct QueueStats {
     pub receivers: Vec<Holder>,
 }
 
+impl QueueStats {
+    /// Returns the statistics of a queue that never held anything, to be filled in.
+    #[must_use]
+    #[track_caller]
+    pub fn named(name: &'static str, overflow: Overflow) -> Self {
+        let place = std::panic::Location::caller();
+        Self {
+            id: 0,
+            name,
+            place: format!("{}:{}", place.file(), place.line()),
+            depth_items: 0,
+            depth_bytes: 0,
+            max_items: 0,
+            max_bytes: None,
+            high_water_items: 0,
+            overflow,
+            sent: 0,
+            received: 0,
+            dropped: 0,
+            refused: 0,
+            abandoned: 0,
+            waits: 0,
+            waiting_senders: 0,
+            waiting_receivers: 0,
+            senders: Vec::new(),
+            receivers: Vec::new(),
+        }
+    }
+}
+
 /// How many handles somebody holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Holder {
@@ -151,9 +181,41 @@ pub struct Holder {
     pub ends: u32,
 }
 
-/// A queue as the registry sees it.
-pub(crate) trait QueueView: Send + Sync {
+/// A queue that can say what it holds: ours, or one of a program's own that is to stand in the live tree ([`observe`]).
+pub trait ObservedQueue: Send + Sync {
+    /// Returns what the queue was and is. It is called by whoever looks at the tree, and must not wait.
     fn stats(&self) -> QueueStats;
+}
+
+/// Lists a queue of the program's own in the live tree, below the current task, for as long as both live.
+///
+/// Outside of any Bowline task nothing happens.
+///
+/// # Examples
+///
+/// ```
+/// # use std::sync::{Arc, Mutex};
+/// # use bowline::{ObservedQueue, Overflow, QueueStats};
+/// struct Mailbox(Mutex<Vec<String>>);
+///
+/// impl ObservedQueue for Mailbox {
+///     fn stats(&self) -> QueueStats {
+///         let depth_items = self.0.lock().unwrap().len();
+///         QueueStats { depth_items, max_items: 100, ..QueueStats::named("mailbox", Overflow::Reject) }
+///     }
+/// }
+///
+/// # bowline::testing::example(async {
+/// let mailbox = Arc::new(Mailbox(Mutex::default()));
+/// bowline::observe(&mailbox);
+/// assert!(bowline::tree().to_string().contains("mailbox"));
+/// # });
+/// ```
+pub fn observe<Q: ObservedQueue + 'static>(queue: &Arc<Q>) {
+    if let Some(record) = crate::record::current() {
+        let queue: Arc<dyn ObservedQueue> = Arc::clone(queue) as _;
+        record.list_queue(Arc::downgrade(&queue));
+    }
 }
 
 pub(crate) fn open<'t, T: Send + 'static>(
@@ -164,7 +226,7 @@ pub(crate) fn open<'t, T: Send + 'static>(
 ) -> (Tx<'t, T>, Rx<'t, T>) {
     let chan = core::Chan::new(site, bound, overflow);
     if let Some(record) = crate::record::current() {
-        let view: Arc<dyn QueueView> = chan.clone();
+        let view: Arc<dyn ObservedQueue> = chan.clone();
         record.list_queue(Arc::downgrade(&view));
     }
     ends::open(cx, chan)
