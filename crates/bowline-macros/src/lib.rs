@@ -14,9 +14,15 @@ use syn::{Error, Ident, ItemFn, LitBool, LitInt, LitStr, ReturnType, Token, pars
 ///
 /// Options: `name = "…"` (of the root in views), `worker_threads = N`, `shutdown_within = "10s"` (`ms`, `s` or `m`).
 ///
-/// ```ignore
+/// ```no_run
 /// #[bowline::main(shutdown_within = "10s")]
-/// async fn main() -> Result<(), Error> { … }
+/// async fn main() -> Result<(), bowline::Cancelled> {
+///     bowline::scope("app", async |s| {
+///         s.spawn("ticker", async { Ok(bowline::draining().await) });
+///         Ok(())
+///     })
+///     .await
+/// }
 /// ```
 #[proc_macro_attribute]
 pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {

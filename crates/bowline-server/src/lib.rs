@@ -6,7 +6,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`cli`] | the commands people type |
-//! | [`client`], [`bench`] | a small client, and the load tool made of it |
+//! | [`client`], [`mod@bench`] | a small client, and the load tool made of it |
 //! | [`config`] | settings: what can be set, where it is read from, what is refused |
 //! | [`net`] | sockets: listeners, HTTP, WebSockets |
 //! | [`session`] | one connection's side of the client protocol |

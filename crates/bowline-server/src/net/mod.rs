@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `listener` | the accept loop and the group that owns its connections |
 //! | `http` | one connection's HTTP, until it ends or becomes a WebSocket |
-//! | `public`, `internal` | what each listener answers; the server API is on both, and always needs its key on the public one |
+//! | `public`, `internal` | what each listener answers; the server API is on both |
 //! | `upgrade` | the checks before a 101 |
 //! | `websocket` | one WebSocket: one task, reader and writer in one loop |
 //! | `writer` | frames to as few writes as possible |

@@ -63,3 +63,45 @@ pub(crate) async fn cancel_everywhere<F: Future>(
     }
     panic!("the future did not complete within {TOO_MANY_POLLS} polls");
 }
+
+/// As [`cancel_everywhere`], but the future is not dropped: its *context* is cancelled after its first, second, third… poll,
+/// and it gets the one poll more that a cancelled body has, to come to an end by itself. `check` sees its output if it did.
+///
+/// Returns after the first round that completes without a cancel.
+pub(crate) async fn cancel_context_everywhere<F: Future>(
+    mut make: impl FnMut() -> F,
+    mut check: impl AsyncFnMut(usize, Option<F::Output>),
+) -> usize {
+    for polls in 1..TOO_MANY_POLLS {
+        let mut cut = false;
+        let output = scope("cut", async |s| {
+            let mut future = std::pin::pin!(make());
+            let mut left = polls;
+            let output = poll_fn(|cx| {
+                let polled = future.as_mut().poll(cx);
+                left = left.saturating_sub(1);
+                if polled.is_pending() && left == 0 && !cut {
+                    cut = true;
+                    s.cancel("cut");
+                }
+                polled
+            })
+            .await;
+            Ok::<_, Cancelled>(output)
+        })
+        .await
+        .ok();
+        check(polls, output).await;
+        if !cut {
+            return polls;
+        }
+    }
+    panic!("the future did not complete within {TOO_MANY_POLLS} polls");
+}
+
+/// Lets every other task have its turn some times.
+pub(crate) async fn yield_now(times: usize) {
+    for _ in 0..times {
+        tokio::task::yield_now().await;
+    }
+}
