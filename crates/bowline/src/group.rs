@@ -116,9 +116,7 @@ impl<T, E> Outcome<T, E> {
     where
         E: From<Cancelled>,
     {
-        if let Some(first) = self.first_failure
-            && first < self.slots.len()
-        {
+        if let Some(first) = self.first_failure.filter(|first| *first < self.slots.len()) {
             match self.slots.swap_remove(first).1 {
                 Slot::Failed(error) => return Err(error),
                 Slot::Panicked(panic) => panic.resume(),

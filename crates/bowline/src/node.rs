@@ -94,10 +94,8 @@ impl Node {
             parent.list_nested(&node); // listed first, flags copied second (invariant 3)
             fence(Ordering::SeqCst); // pairs with the fence in `cancel`, here and of the record
             let flags = parent.flags() & (CANCEL | ABORT);
-            if flags != 0
-                && node.kind != NodeKind::Shield
-                && let Some(cause) = parent.cause()
-            {
+            let reached = flags != 0 && node.kind != NodeKind::Shield;
+            if let Some(cause) = parent.cause().filter(|_| reached) {
                 node.cancel(flags, &cause);
             }
         }

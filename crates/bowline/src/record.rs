@@ -197,9 +197,7 @@ impl Record {
         *slot = Some(waker.clone());
         drop(slot);
         // In the first poll a leaf may have put a combinator's waker here, in doubt (see `remember_leaf`): keep it too.
-        if let Some(stale) = stale
-            && self.polls() <= 1
-        {
+        if let Some(stale) = stale.filter(|_| self.polls() <= 1) {
             let mut extra = self.extra().lock_unpoisoned();
             let key = extra.next_leaf;
             extra.next_leaf += 1;

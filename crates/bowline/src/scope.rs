@@ -475,10 +475,10 @@ async fn close(done: &Done, node: &Weak<Node>, timer: &mut Timer) {
             leaf.clear();
             return Poll::Ready(());
         }
-        if timer.has_fired(cx)
-            && let Some(node) = node.upgrade()
-        {
-            node.cancel(CANCEL, &Cause::DeadlineExceeded);
+        if timer.has_fired(cx) {
+            if let Some(node) = node.upgrade() {
+                node.cancel(CANCEL, &Cause::DeadlineExceeded);
+            }
         }
         leaf.stand_by(cx, Wait { op: Op::Close, on: 0 });
         Poll::Pending
@@ -502,9 +502,7 @@ impl Drop for Armed {
         node.cancel(CANCEL | ABORT, &Cause::ScopeDropped);
         let mut living = 0;
         node.each_child(|child| living += u64::from(child.kind != Kind::Strand));
-        if living > 0
-            && let Some(root) = &node.root
-        {
+        if let Some(root) = &node.root {
             root.add_adopted(living);
         }
     }

@@ -207,11 +207,16 @@ impl<T> Chan<T> {
         state.bytes = state.bytes.saturating_add(bytes);
         state.sent += 1;
         state.high_water = state.high_water.max(state.items.len());
-        if state.items.len() > state.claimed
-            && let Some(waker) = state.item_line.grant_first()
-        {
-            state.claimed += 1;
-            after.wake.push(waker);
+        Self::grant_item(state, after);
+    }
+
+    /// Promises an item that is promised to nobody to whoever is first in line.
+    fn grant_item(state: &mut State<T>, after: &mut After<T>) {
+        if state.items.len() > state.claimed {
+            if let Some(waker) = state.item_line.grant_first() {
+                state.claimed += 1;
+                after.wake.push(waker);
+            }
         }
     }
 
@@ -430,12 +435,7 @@ impl<T> Chan<T> {
         let _left = self.with(|state, after| {
             if state.item_line.take_grant(id).is_some() {
                 state.claimed -= 1;
-                if state.items.len() > state.claimed
-                    && let Some(waker) = state.item_line.grant_first()
-                {
-                    state.claimed += 1;
-                    after.wake.push(waker);
-                }
+                Self::grant_item(state, after);
                 return None;
             }
             state.item_line.leave(id)
