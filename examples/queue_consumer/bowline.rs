@@ -95,7 +95,7 @@ type DeadLetters<'t> = Shared<'t, Mutex<File>>;
 
 async fn work(_: &Cx, (inbox, done, dead): (Rx<'_, Message>, Tx<'_, u64>, DeadLetters<'_>)) -> Result<u64> {
     let mut booked_cents = 0;
-    while let Ok(message) = inbox.recv().await {
+    while let Some(message) = inbox.recv().await? {
         match book(&message).await {
             Ok(cents) => booked_cents += cents,
             Err(poison) => {
@@ -118,7 +118,7 @@ async fn book(message: &Message) -> Result<u64> {
 }
 
 async fn commit(mut acks: OwnedWriteHalf, commits: Rx<'_, u64>) -> Result<()> {
-    while let Ok(id) = commits.recv().await {
+    while let Some(id) = commits.recv().await? {
         acks.write_all(format!("ack {id}\n").as_bytes()).await?;
     }
     Ok(())

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bowline::{
-    Bound, Cancelled, Cause, Cx, Discard, Either, FreeTx, Overflow, Rx, ScopeHandle, SendError, Tx, check,
-    draining, group, race, scope, shielded, timeout,
+    Bound, Cancelled, Cause, Cx, Discard, Either, FreeTx, Overflow, Rx, ScopeHandle, SendError, Tx, draining,
+    group, race, scope, shielded, timeout,
 };
 use bowline_examples::{accept, demo_wanted, listen, port_or};
 use futures_util::stream::{SplitSink, SplitStream};
@@ -116,10 +116,10 @@ async fn read(source: &mut Source, events: &Tx<'_, Event>) -> Result<()> {
 }
 
 async fn write(sink: &mut Sink, frames: Rx<'_, Utf8Bytes>) -> Result<()> {
-    while let Ok(text) = frames.recv().await {
+    while let Some(text) = frames.recv().await? {
         sink.send(Message::Text(text)).await?;
     }
-    Ok(check()?) // the loop ends in two ways; being cancelled is an error, and carries the reason
+    Ok(())
 }
 
 fn close_frame(ended: &Result<()>) -> Message {
@@ -135,7 +135,7 @@ fn close_frame(ended: &Result<()>) -> Message {
 async fn hub(cx: &Cx, events: Rx<'_, Event>) -> Result<usize> {
     let mut members = HashMap::new();
     let mut closed_as_slow = 0;
-    while let Ok(event) = events.recv().await {
+    while let Some(event) = events.recv().await? {
         match event {
             Event::Joined { id, outbox, connection } => {
                 members.insert(id, (outbox.bind_to(cx), connection));

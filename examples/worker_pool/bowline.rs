@@ -57,7 +57,7 @@ async fn serve(
         let mut published = 0;
         // The first lane that has ended was next in turn: everything dealt before it has been published.
         for result in results.iter().cycle() {
-            let Ok(job) = result.recv().await else { break };
+            let Some(job) = result.recv().await? else { break };
             publish(job);
             published += 1;
         }
@@ -96,7 +96,7 @@ async fn take_edits(socket: TcpStream, bell: &Tx<'_, ()>, board: &Board) -> Resu
 /// Takes all that changed whenever the bell rings, and deals it to the workers in turn.
 async fn deal(_: &Cx, (rung, board, lanes): (Rx<'_, ()>, Shared<'_, Board>, Vec<Tx<'_, Job>>)) -> Result<()> {
     let mut turn = lanes.iter().cycle();
-    while rung.recv().await.is_ok() {
+    while let Some(()) = rung.recv().await? {
         while let Some(job) = board.take()
             && let Some(lane) = turn.next()
         {
@@ -107,7 +107,7 @@ async fn deal(_: &Cx, (rung, board, lanes): (Rx<'_, ()>, Shared<'_, Board>, Vec<
 }
 
 async fn work(_: &Cx, (jobs, done): (Rx<'_, Job>, Tx<'_, Job>)) -> Result<()> {
-    while let Ok(job) = jobs.recv().await {
+    while let Some(job) = jobs.recv().await? {
         done.send(render(job).await).await?;
     }
     Ok(())

@@ -26,6 +26,10 @@ pub enum Cause {
     Aborted,
     /// This task itself returned an error or panicked; its scope carries the error.
     Failed,
+    /// A send failed because no receiver is left, and its error was turned into this one.
+    QueueClosed,
+    /// A send failed because the queue is full, and its error was turned into this one.
+    QueueFull,
     /// The process is shutting down and the time for draining is over.
     Shutdown,
 }
@@ -42,6 +46,8 @@ impl fmt::Display for Cause {
             Cause::ScopeClosed => f.write_str("the scope is closed"),
             Cause::Aborted => f.write_str("the task was aborted"),
             Cause::Failed => f.write_str("the task failed; its scope carries the error"),
+            Cause::QueueClosed => f.write_str("a queue has no receiver any more"),
+            Cause::QueueFull => f.write_str("a queue is full"),
             Cause::Shutdown => f.write_str("the process is shutting down"),
         }
     }

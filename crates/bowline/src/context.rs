@@ -235,3 +235,23 @@ pub async fn draining() {
     })
     .await;
 }
+
+/// Begins the ordered shutdown of the program, as a signal would: [`draining`] returns everywhere, and the
+/// [`Runner`](crate::Runner) takes it from there. For an admin command, a health check that found something fatal, a test.
+///
+/// Under `#[bowline::test]` it begins the draining and the test goes on. Where nothing of ours runs it does nothing.
+///
+/// # Examples
+///
+/// ```
+/// # bowline::testing::example(async {
+/// bowline::shut_down("the disk is full");
+/// bowline::draining().await;
+/// # });
+/// ```
+pub fn shut_down(reason: &'static str) {
+    let root = record::current().or_else(crate::root::of_runtime).and_then(|record| record.node.root.clone());
+    if let Some(root) = root {
+        root.request(reason);
+    }
+}

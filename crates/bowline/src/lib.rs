@@ -10,13 +10,13 @@
 //!     let (tx, rx) = s.queue::<&str>("words", Bound::items(16), Overflow::Block);
 //!     let counted = s.spawn_with("count", rx, async |_cx, rx| {
 //!         let mut lengths = Vec::new();
-//!         while let Ok(word) = rx.recv().await {
+//!         while let Some(word) = rx.recv().await? {
 //!             lengths.push(word.len());
 //!         }
 //!         Ok(lengths)
 //!     });
 //!     for word in ["bowline", "sheet bend"] {
-//!         tx.send(word).await.ok();
+//!         tx.send(word).await?;
 //!     }
 //!     drop(tx); // no sender is left: the counter's loop ends
 //!     Ok::<_, Cancelled>(counted.await?)
@@ -65,14 +65,14 @@ pub mod testing;
 pub use bowline_macros::{main, test};
 pub use carry::{Bind, Carry, Cx, TaskFn};
 pub use cause::{Cancelled, Cause};
-pub use context::{Context, cancelled, check, deadline, draining, is_cancelled, time_left};
+pub use context::{Context, cancelled, check, deadline, draining, is_cancelled, shut_down, time_left};
 pub use group::{CollectAll, Discard, FailFast, Group, GroupHandle, Outcome, Policy, Slot, group};
 pub use handle::Handle;
 pub use node::Counts;
 pub use panic::Panic;
 pub use queue::{
-    Bound, FreeRx, FreeTx, Holder, ObservedQueue, Overflow, Permit, QueueStats, RecvError, Rx, SendError,
-    TryRecvError, Tx, observe,
+    Bound, FreeRx, FreeTx, Holder, ObservedQueue, Overflow, Permit, QueueStats, Rx, SendError, TryRecvError,
+    Tx, observe,
 };
 pub use race::{Either, race};
 pub use root::Phase;

@@ -226,10 +226,13 @@ impl Node {
         let mut from = 0;
         let mut copied = Vec::new();
         let mut walk = None;
+        // Who is listed later is not visited, or a walk would chase a scope that spawns faster than it walks. A cancel
+        // needs no later ones: it has raised the flag before, and they are refused.
+        let mut all = None;
         loop {
             let end = {
                 let mut children = self.children.lock_unpoisoned();
-                let all = children.slots.len();
+                let all = *all.get_or_insert(children.slots.len());
                 let end = all.min(from + COPIED_AT_ONCE);
                 copied.extend(children.slots[from..end].iter().flatten().filter_map(Weak::upgrade));
                 from = end;

@@ -15,6 +15,15 @@ pub enum Either<L, R> {
     Right(R),
 }
 
+impl<T> Either<T, T> {
+    /// Returns the value, whichever side it is on.
+    pub fn into_inner(self) -> T {
+        match self {
+            Either::Left(value) | Either::Right(value) => value,
+        }
+    }
+}
+
 /// Runs both futures and returns the value of the one that is ready first; the other is dropped.
 ///
 /// `left` is polled first, so it wins a tie: put the reason to stop there.

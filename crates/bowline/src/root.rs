@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -27,13 +27,51 @@ pub enum Phase {
 
 pub(crate) struct RootState {
     phase: watch::Sender<Phase>,
+    /// Whether anybody ever waited for the draining to begin. If not, there is nothing to wait for.
+    drains: watch::Sender<bool>,
+    /// Why the program itself asked for its end.
+    requested: OnceLock<&'static str>,
     /// Tasks that outlived the future of their scope.
     adopted: AtomicU64,
 }
 
 impl RootState {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { phase: watch::Sender::new(Phase::Running), adopted: AtomicU64::new(0) })
+        Arc::new(Self {
+            phase: watch::Sender::new(Phase::Running),
+            drains: watch::Sender::new(false),
+            requested: OnceLock::new(),
+            adopted: AtomicU64::new(0),
+        })
+    }
+
+    /// Begins the draining because the program asks for it; the first reason counts.
+    pub(crate) fn request(&self, reason: &'static str) {
+        let _ = self.requested.set(reason);
+        self.set_phase(Phase::Draining);
+    }
+
+    /// Waits until the program asks for its end.
+    pub(crate) async fn wait_requested(&self) -> &'static str {
+        let mut phases = self.phase.subscribe();
+        loop {
+            if let Some(reason) = self.requested.get() {
+                return reason;
+            }
+            // The sender is ours and outlives this.
+            let _ = phases.changed().await;
+        }
+    }
+
+    pub(crate) fn requested(&self) -> Option<&'static str> {
+        self.requested.get().copied()
+    }
+
+    /// Waits until somebody asks whether the draining has begun; returns at once if somebody ever did.
+    pub(crate) async fn wait_drains(&self) {
+        let mut drains = self.drains.subscribe();
+        // The sender is ours and outlives this.
+        let _ = drains.wait_for(|drains| *drains).await;
     }
 
     pub(crate) fn set_phase(&self, phase: Phase) {
@@ -45,6 +83,7 @@ impl RootState {
     }
 
     pub(crate) fn watch_phase(&self) -> watch::Receiver<Phase> {
+        self.drains.send_if_modified(|drains| !std::mem::replace(drains, true));
         self.phase.subscribe()
     }
 

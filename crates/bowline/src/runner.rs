@@ -2,8 +2,9 @@
 //!
 //! # End
 //!
-//! 1. A signal (SIGINT, SIGTERM) begins **draining**: [`draining`](crate::draining()) returns everywhere. Whoever accepts work
-//!    stops to; what was accepted is finished. It lasts until the main future returns, at most [`DRAIN_SHARE`] of the budget.
+//! 1. A signal (SIGINT, SIGTERM) or [`shut_down`](crate::shut_down()) begins **draining**: [`draining`](crate::draining())
+//!    returns everywhere. Whoever accepts work stops to; what was accepted is finished. It lasts until the main future
+//!    returns, at most [`DRAIN_SHARE`] of the budget; a program in which nobody drains skips it.
 //! 2. **Cancelling**: every context is cancelled with [`Cause::Shutdown`]; shielded sections go on.
 //! 3. **Aborting**: what is left is dropped at its next poll.
 //! 4. Who is still there is named in the [`Report`]; the exit code tells.
@@ -43,6 +44,10 @@ pub(crate) const DRAIN_SHARE: f64 = 0.8;
 pub(crate) const CANCEL_SHARE: f64 = 0.15;
 /// Longer budgets are cut, so that adding one to a moment cannot overflow.
 const LONGEST_BUDGET: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// How long the end waits for the answer of a main future that has ended.
+const LAST_WORD: Duration = Duration::from_millis(50);
+/// How long after the beginning of the end somebody may first ask whether it has begun.
+const ASKING: Duration = Duration::from_millis(100);
 /// How long the aborted get after a second signal.
 const FORCED_BUDGET: Duration = Duration::from_millis(200);
 
@@ -127,6 +132,11 @@ impl Runner {
         let control =
             Builder::new_current_thread().enable_all().build().expect("the system gives a second runtime");
 
+        // Before main runs: a signal at its first line must find us.
+        let signals = {
+            let _inside = control.enter();
+            Signals::listen(self.signals)
+        };
         let state = RootState::new();
         let root = Root::open(self.name, place, &state);
         let main = {
@@ -136,7 +146,7 @@ impl Runner {
                 list(&root.node, "main", place, Kind::Task).expect("the root was opened a moment ago");
             spawn_tracked::<_, OfMain<F::Output>>(record, main)
         };
-        let (ended, report) = control.block_on(drive(main, root, &state, self.budget, self.signals));
+        let (ended, report) = control.block_on(drive(main, root, &state, self.budget, signals));
         stop(workers, &report);
         let (value, panic, cancelled) = match ended {
             Some(MainEnd::Value(value)) => (Some(value), None, None),
@@ -209,29 +219,40 @@ async fn drive<T>(
     root: Root,
     state: &RootState,
     budget: Duration,
-    signals: bool,
+    mut signals: Signals,
 ) -> (Option<MainEnd<T>>, Report) {
-    let mut signals = Signals::listen(signals);
     let mut ended = None;
     let mut force = false;
 
-    // Running, until main returns or a signal comes.
-    let reason = match race(&mut main, signals.next()).await {
+    // Running, until main returns, a signal comes, or the program asks.
+    let reason = match race(&mut main, race(signals.next(), state.wait_requested())).await {
         Either::Left(end) => {
             ended = end.ok();
-            Reason::Finished
+            // It may have asked, and been done before we looked.
+            state.requested().map_or(Reason::Finished, Reason::Requested)
         }
-        Either::Right(name) => Reason::Signal(name),
+        Either::Right(Either::Left(name)) => Reason::Signal(name),
+        Either::Right(Either::Right(reason)) => Reason::Requested(reason),
     };
     let began = Instant::now();
     let mut phase = Phase::Cancelling;
-    if let Reason::Signal(name) = reason {
+    let mut cut_off = Vec::new();
+    if reason != Reason::Finished {
         phase = Phase::Draining;
         state.set_phase(Phase::Draining);
+    }
+    // Where nobody asks whether draining has begun, nobody drains, and waiting would be a sleep.
+    let drains = match (&reason, &ended) {
+        (Reason::Signal(why) | Reason::Requested(why), None) => {
+            tokio::time::timeout(ASKING, state.wait_drains()).await.ok().map(|()| *why)
+        }
+        _ => None,
+    };
+    if let Some(why) = drains {
         // Not `eprintln`, which panics when nobody reads standard error any more.
         let _ = writeln!(
             std::io::stderr(),
-            "{name}: draining for at most {:.1} s; once more to force",
+            "{why}: draining for at most {:.1} s; once more to force",
             budget.mul_f64(DRAIN_SHARE).as_secs_f64()
         );
         let drained =
@@ -239,7 +260,7 @@ async fn drive<T>(
         match drained.await {
             Ok(Either::Left(end)) => ended = end.ok(),
             Ok(Either::Right(_)) => force = true,
-            Err(_) => {}
+            Err(_) => cut_off = root.node.upgrade().map(|node| tree::stragglers(&node)).unwrap_or_default(),
         }
     }
 
@@ -266,14 +287,16 @@ async fn drive<T>(
         let _ = tokio::time::timeout_at(until, is_gone(&done)).await;
     }
     let stragglers = node.upgrade().map(|node| tree::stragglers(&node)).unwrap_or_default();
-    if ended.is_none() && main.is_finished() {
-        ended = main.await.ok();
+    if ended.is_none() {
+        // Its record is gone a moment before its handle has the answer; a main that does not stop has none.
+        ended = tokio::time::timeout(LAST_WORD, main).await.ok().and_then(Result::ok);
     }
     let report = Report {
         reason,
         phase,
         took: began.elapsed(),
         stragglers,
+        cut_off,
         forced_by_signal: force,
         panic: None,
         cancelled: None,

@@ -153,13 +153,13 @@ impl<E: From<Cancelled> + Send + 'static> Scope<E> {
     ///     let (tx, rx) = s.queue("orders", Bound::items(8), Overflow::Block);
     ///     let packed = s.spawn_with("packer", rx, async |_cx, rx| {
     ///         let mut packed = 0;
-    ///         while let Ok(order) = rx.recv().await {
+    ///         while let Some(order) = rx.recv().await? {
     ///             packed += order;
     ///         }
     ///         Ok(packed)
     ///     });
     ///     for order in 1..=3 {
-    ///         tx.send(order).await.ok();
+    ///         tx.send(order).await?;
     ///     }
     ///     drop(tx); // the packer's `recv` now says that no more will come
     ///     assert_eq!(packed.await?, 6);

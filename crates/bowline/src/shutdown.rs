@@ -16,13 +16,15 @@ pub enum Reason {
     Finished,
     /// A signal asked for it.
     Signal(&'static str),
+    /// The program asked for it, with [`shut_down`](crate::shut_down).
+    Requested(&'static str),
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Finished => f.write_str("main finished"),
-            Reason::Signal(name) => f.write_str(name),
+            Reason::Signal(reason) | Reason::Requested(reason) => f.write_str(reason),
         }
     }
 }
@@ -60,6 +62,9 @@ pub struct Report {
     pub took: Duration,
     /// Tasks that did not stop; empty after a clean shutdown.
     pub stragglers: Vec<Straggler>,
+    /// Tasks that were still at work when the time for draining was over. They were cancelled: what they had accepted may
+    /// be lost. Empty if nobody drains.
+    pub cut_off: Vec<Straggler>,
     /// Whether a second signal cut the shutdown short.
     pub forced_by_signal: bool,
     /// The main future's panic.
@@ -76,13 +81,13 @@ pub(crate) const EXIT_FAILED: u8 = 1;
 pub(crate) const EXIT_FORCED: u8 = 3;
 
 impl Report {
-    /// Returns whether everybody stopped within the budget and nobody forced it.
+    /// Returns whether everybody finished in time: nobody was cut off, nobody stayed, no second signal.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.stragglers.is_empty() && !self.forced_by_signal
+        self.stragglers.is_empty() && self.cut_off.is_empty() && !self.forced_by_signal
     }
 
-    /// Returns 0 for a clean end, 1 if the main future panicked, 3 if the end was forced.
+    /// Returns 0 for a clean end, 1 if the main future panicked, 3 if the end was forced ([`is_clean`](Self::is_clean)).
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         if !self.is_clean() {
@@ -97,26 +102,32 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let how = match (self.is_clean(), self.forced_by_signal) {
-            (true, _) => "clean shutdown",
-            (false, true) => "shutdown forced by a second signal",
-            (false, false) => "forced shutdown",
+        let how = match (self.is_clean(), self.forced_by_signal, &self.panic) {
+            (true, _, None) => "clean shutdown",
+            (true, _, Some(_)) => "main panicked; shutdown",
+            (false, true, _) => "shutdown forced by a second signal",
+            (false, false, _) => "forced shutdown",
         };
         write!(f, "{how} ({}) in {:.1} s", self.reason, self.took.as_secs_f32())?;
         if let Some(panic) = &self.panic {
             write!(f, "\n  {panic}")?;
         }
-        if !self.stragglers.is_empty() {
-            write!(f, "; {} did not stop:", self.stragglers.len())?;
-            for straggler in self.stragglers.iter().take(SHOWN_STRAGGLERS) {
-                write!(f, "\n  {straggler}")?;
-            }
-            if self.stragglers.len() > SHOWN_STRAGGLERS {
-                write!(f, "\n  … and {} more", self.stragglers.len() - SHOWN_STRAGGLERS)?;
-            }
-        }
-        Ok(())
+        list(f, &self.cut_off, "not finished when the time for draining was over, and cancelled")?;
+        list(f, &self.stragglers, "did not stop")
     }
 }
 
-const SHOWN_STRAGGLERS: usize = 20;
+fn list(f: &mut fmt::Formatter<'_>, tasks: &[Straggler], what: &str) -> fmt::Result {
+    const SHOWN: usize = 20;
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    write!(f, "; {} {what}:", tasks.len())?;
+    for task in tasks.iter().take(SHOWN) {
+        write!(f, "\n  {task}")?;
+    }
+    if tasks.len() > SHOWN {
+        write!(f, "\n  … and {} more", tasks.len() - SHOWN)?;
+    }
+    Ok(())
+}

@@ -12,6 +12,7 @@ use tokio::time::{Instant, Sleep};
 use crate::cause::{Cancelled, Cause};
 use crate::node::{Node, NodeKind};
 use crate::record::{self, CANCEL};
+use crate::root;
 use crate::site;
 use crate::track::{End, Shield, Strand};
 
@@ -107,7 +108,8 @@ async fn under<F: Future>(
     future: F,
 ) -> Result<F::Output, Cancelled> {
     let name = if kind == NodeKind::Shield { "shielded" } else { "timeout" };
-    let parent = record::current();
+    // In a foreign task - a web framework's handler - the process's root is the parent.
+    let parent = record::current().or_else(root::of_runtime);
     let node = Node::open(site::intern(name, place), kind, parent.clone(), at, false);
     let mut timer = Timer::for_node(&node, parent.as_deref().and_then(|parent| parent.node.deadline()));
     drop(parent);

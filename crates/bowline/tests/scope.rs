@@ -469,3 +469,36 @@ async fn a_destructor_that_panics_too_does_not_hide_the_place_of_the_panic() {
     let place = panic.place().unwrap();
     assert!(place.contains(&format!("scope.rs:{}:", seen.load(Ordering::Relaxed))), "{place}");
 }
+
+/// A task in a scope in a task in a scope, so many times; each adds one to `reached`.
+fn nest(
+    levels: u32,
+    reached: Arc<AtomicU32>,
+) -> std::pin::Pin<Box<dyn Future<Output = Result<(), Cancelled>> + Send>> {
+    Box::pin(scope("level", async move |s| {
+        reached.fetch_add(1, Ordering::Relaxed);
+        if levels > 1 {
+            s.spawn("deeper", nest(levels - 1, reached));
+        }
+        shielded(HANG, std::future::pending()).await?
+    }))
+}
+
+#[bowline::test(allow_adoption)]
+async fn a_deep_chain_of_dropped_scopes_is_let_go_without_walking_off_the_stack() {
+    const DEEP: u32 = 20_000;
+    let reached = Arc::new(AtomicU32::new(0));
+    let seen = Arc::clone(&reached);
+    scope("outer", async move |_| {
+        let all_there = async {
+            while seen.load(Ordering::Relaxed) < DEEP {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(matches!(race(all_there, nest(DEEP, reached)).await, Either::Left(())));
+        Ok::<_, Cancelled>(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(bowline::tree().tasks, 0, "the outer scope waited for the deepest");
+}

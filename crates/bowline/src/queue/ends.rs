@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::core::{Chan, Offered, PERMIT_BYTES};
-use super::{ObservedQueue, QueueStats, RecvError, SendError, TryRecvError};
+use super::{ObservedQueue, QueueStats, SendError, TryRecvError};
 use crate::carry::{Bind, Carry, Cx};
+use crate::cause::Cancelled;
 use crate::holders::{FREE, IN_TRANSIT};
 use crate::record::{Op, Wait};
 use crate::track::Leaf;
@@ -131,16 +132,15 @@ impl<T> RecvEnd<T> {
         self
     }
 
-    async fn recv(&self) -> Result<T, RecvError> {
+    async fn recv(&self) -> Result<Option<T>, Cancelled> {
         let mut wait = ItemWait { chan: &self.chan, id: None, leaf: Leaf::default() };
         poll_fn(|cx| wait.poll(cx)).await
     }
 
-    async fn recv_many(&self, into: &mut Vec<T>, max: usize) -> Result<usize, RecvError> {
-        if max == 0 {
-            return Ok(0);
-        }
-        into.push(self.recv().await?);
+    async fn recv_many(&self, into: &mut Vec<T>, max: usize) -> Result<usize, Cancelled> {
+        assert!(max > 0, "at least one item is wanted");
+        let Some(first) = self.recv().await? else { return Ok(0) };
+        into.push(first);
         Ok(1 + self.chan.take_many(into, max - 1))
     }
 }
@@ -166,10 +166,10 @@ struct ItemWait<'a, T> {
 }
 
 impl<T> ItemWait<'_, T> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, RecvError>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Cancelled>> {
         if let Err(cancelled) = Leaf::check() {
             self.leave();
-            return Poll::Ready(Err(RecvError::Cancelled(cancelled)));
+            return Poll::Ready(Err(cancelled));
         }
         let taken = match self.id {
             None => match self.chan.take_or_join(cx.waker()) {
@@ -186,13 +186,13 @@ impl<T> ItemWait<'_, T> {
             Some(taken) => {
                 self.id = None;
                 self.leaf.clear();
-                Poll::Ready(taken.map_err(|()| RecvError::Closed))
+                Poll::Ready(Ok(taken.ok()))
             }
             None => match self.leaf.park(cx, Wait { op: Op::Recv, on: self.chan.id }) {
                 Ok(()) => Poll::Pending,
                 Err(cancelled) => {
                     self.leave();
-                    Poll::Ready(Err(RecvError::Cancelled(cancelled)))
+                    Poll::Ready(Err(cancelled))
                 }
             },
         }
@@ -342,9 +342,10 @@ macro_rules! sending {
 macro_rules! receiving {
     ($($front:tt)*) => {
         impl<T: Send + 'static> $($front)* {
-            /// Takes the oldest item, waiting for one if the queue is empty.
+            /// Takes the oldest item, waiting for one if the queue is empty; `None` when no more will come.
             ///
-            /// Waiting receivers are granted an item in the order in which they were first polled.
+            /// Receivers get items in the order in which they were first polled. The end of a queue and a cancellation are
+            /// different things, so the loop is `while let Some(item) = rx.recv().await? { … }`.
             ///
             /// # Cancel safety
             ///
@@ -352,15 +353,18 @@ macro_rules! receiving {
             ///
             /// # Errors
             ///
-            /// [`RecvError::Closed`] when no sender is left and the queue is empty; [`RecvError::Cancelled`] when the receiver's
-            /// context was cancelled, with nothing taken.
-            pub async fn recv(&self) -> Result<T, RecvError> {
+            /// [`Cancelled`] when the receiver's context was cancelled; nothing was taken.
+            pub async fn recv(&self) -> Result<Option<T>, Cancelled> {
                 self.end.recv().await
             }
 
             /// Waits for one item and takes up to `max` of those that are there, appending them to `into`.
             ///
-            /// Returns how many it took, at least 1 unless `max` is 0.
+            /// Returns how many it took; 0 when no more will come.
+            ///
+            /// # Panics
+            ///
+            /// If `max` is 0: the answer could not be told from the end.
             ///
             /// # Cancel safety
             ///
@@ -369,7 +373,7 @@ macro_rules! receiving {
             /// # Errors
             ///
             /// As [`recv`](Self::recv).
-            pub async fn recv_many(&self, into: &mut Vec<T>, max: usize) -> Result<usize, RecvError> {
+            pub async fn recv_many(&self, into: &mut Vec<T>, max: usize) -> Result<usize, Cancelled> {
                 self.end.recv_many(into, max).await
             }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::cause::Cancelled;
+use crate::cause::{Cancelled, Cause};
 
 /// A send that did not happen, with the item.
 #[derive(Clone, PartialEq, Eq)]
@@ -61,27 +61,26 @@ impl<T> fmt::Debug for SendError<T> {
     }
 }
 
-impl<T> std::error::Error for SendError<T> {}
-
-/// Why a receive came back without an item.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RecvError {
-    /// No sender is left and the queue is empty. Nothing more will come.
-    Closed,
-    /// The receiver's context was cancelled. Nothing was taken.
-    Cancelled(Cancelled),
-}
-
-impl fmt::Display for RecvError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl<T> std::error::Error for SendError<T> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            RecvError::Closed => f.write_str("the queue is closed and empty"),
-            RecvError::Cancelled(cancelled) => cancelled.fmt(f),
+            SendError::Cancelled(_, cancelled) => Some(cancelled),
+            SendError::Closed(_) | SendError::Full(_) => None,
         }
     }
 }
 
-impl std::error::Error for RecvError {}
+/// For scopes whose error is [`Cancelled`] and for error types that have a `From<Cancelled>`: a task that cannot hand on its
+/// work may as well end. The item is dropped.
+impl<T> From<SendError<T>> for Cancelled {
+    fn from(error: SendError<T>) -> Self {
+        match error {
+            SendError::Closed(_) => Cancelled::new(Cause::QueueClosed),
+            SendError::Full(_) => Cancelled::new(Cause::QueueFull),
+            SendError::Cancelled(_, cancelled) => cancelled,
+        }
+    }
+}
 
 /// Why a receive that does not wait came back without an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@
 //!
 //! # End
 //!
-//! When the last sender is gone (or [`Rx::close`] was called) receivers get what is left and then [`RecvError::Closed`]. When
+//! When the last sender is gone (or [`Rx::close`] was called) receivers get what is left and then `None`. When
 //! the last receiver is gone senders get their item back with [`SendError::Closed`]; what was still queued is dropped and
 //! counted as abandoned.
 
@@ -33,7 +33,7 @@ use crate::carry::Cx;
 use crate::site::Site;
 
 pub use ends::{FreeRx, FreeTx, Permit, Rx, Tx};
-pub use error::{RecvError, SendError, TryRecvError};
+pub use error::{SendError, TryRecvError};
 
 /// How much a queue holds: a number of items, and optionally a number of bytes.
 pub struct Bound<T> {
