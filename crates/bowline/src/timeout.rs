@@ -1,12 +1,13 @@
 //! Deadlines and shields: a piece of a task under a context of its own.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::Location;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
 use crate::cause::{Cancelled, Cause};
@@ -45,11 +46,7 @@ use crate::track::{End, Shield, Strand};
 /// ```
 #[track_caller]
 pub fn timeout<F: Future>(after: Duration, future: F) -> impl Future<Output = Result<F::Output, Cancelled>> {
-    let place = Location::caller();
-    async move {
-        // A duration too long to add is no deadline.
-        under(place, Instant::now().checked_add(after), NodeKind::Timeout, future).await
-    }
+    Under::new(Location::caller(), Limit::After(after), NodeKind::Timeout, future)
 }
 
 /// Runs `future` under the deadline `at`. Everything said at [`timeout`] holds.
@@ -63,7 +60,7 @@ pub fn timeout<F: Future>(after: Duration, future: F) -> impl Future<Output = Re
 /// [`Cancelled`] if `future` did not come to a value.
 #[track_caller]
 pub fn deadline_at<F: Future>(at: Instant, future: F) -> impl Future<Output = Result<F::Output, Cancelled>> {
-    under(Location::caller(), Some(at), NodeKind::Timeout, future)
+    Under::new(Location::caller(), Limit::At(at), NodeKind::Timeout, future)
 }
 
 /// Runs clean-up that a cancelled task still has to do, for at most `grace`.
@@ -94,41 +91,81 @@ pub fn deadline_at<F: Future>(at: Instant, future: F) -> impl Future<Output = Re
 /// ```
 #[track_caller]
 pub fn shielded<F: Future>(grace: Duration, future: F) -> impl Future<Output = Result<F::Output, Cancelled>> {
-    let place = Location::caller();
-    async move {
-        let _shield = Shield::raise();
-        under(place, Instant::now().checked_add(grace), NodeKind::Shield, future).await
+    Under::new(Location::caller(), Limit::After(grace), NodeKind::Shield, future)
+}
+
+/// When a context ends by itself.
+#[derive(Clone, Copy)]
+enum Limit {
+    /// So long after its first poll.
+    After(Duration),
+    At(Instant),
+}
+
+pin_project! {
+    /// A future under a context of its own. Written out, because an `async fn` would hold the future twice or three times.
+    struct Under<F> {
+        #[pin]
+        strand: Strand<F>,
+        state: State,
     }
 }
 
-async fn under<F: Future>(
+enum State {
+    New { place: &'static Location<'static>, limit: Limit, kind: NodeKind },
+    Open { node: Arc<Node>, timer: Timer, _shield: Option<Shield> },
+    Ended,
+}
+
+impl<F: Future> Under<F> {
+    fn new(place: &'static Location<'static>, limit: Limit, kind: NodeKind, future: F) -> Self {
+        Self { strand: Strand::unopened(future), state: State::New { place, limit, kind } }
+    }
+}
+
+fn open<F>(
+    strand: Pin<&mut Strand<F>>,
     place: &'static Location<'static>,
-    at: Option<Instant>,
+    limit: Limit,
     kind: NodeKind,
-    future: F,
-) -> Result<F::Output, Cancelled> {
+) -> State {
+    let shield = (kind == NodeKind::Shield).then(Shield::raise);
     let name = if kind == NodeKind::Shield { "shielded" } else { "timeout" };
+    let at = match limit {
+        Limit::At(at) => Some(at),
+        Limit::After(after) => Instant::now().checked_add(after), // too long to add is no deadline
+    };
     // In a foreign task - a web framework's handler - the process's root is the parent.
     let parent = record::current().or_else(root::of_runtime);
-    let node = Node::open(site::intern(name, place), kind, parent.clone(), at, false);
-    let mut timer = Timer::for_node(&node, parent.as_deref().and_then(|parent| parent.node.deadline()));
-    drop(parent);
-    let mut strand = pin!(Strand::new(&node, future));
-    let end = poll_fn(|cx| {
-        if let Poll::Ready(end) = strand.as_mut().poll(cx) {
-            return Poll::Ready(end);
+    let inherited = parent.as_ref().and_then(|parent| parent.node.deadline());
+    let node = Node::open(site::intern(name, place), kind, parent, at, false);
+    let timer = Timer::for_node(&node, inherited);
+    strand.open(&node);
+    State::Open { node, timer, _shield: shield }
+}
+
+impl<F: Future> Future for Under<F> {
+    type Output = Result<F::Output, Cancelled>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let State::New { place, limit, kind } = *this.state {
+            *this.state = open(this.strand.as_mut(), place, limit, kind);
         }
-        if timer.has_fired(cx) {
+        let State::Open { node, timer, .. } = this.state else { panic!("polled after it had ended") };
+        let mut polled = this.strand.as_mut().poll(cx);
+        if polled.is_pending() && timer.has_fired(cx) {
             node.cancel(CANCEL, &Cause::DeadlineExceeded);
-            return strand.as_mut().poll(cx); // its one poll more, now
+            polled = this.strand.as_mut().poll(cx); // its one poll more, now
         }
-        Poll::Pending
-    })
-    .await;
-    match end {
-        End::Value(value) => Ok(value),
-        End::Cancelled => Err(Cancelled::new(node.cause().unwrap_or(Cause::Aborted))),
-        End::Panicked(panic) => panic.resume(),
+        let Poll::Ready(end) = polled else { return Poll::Pending };
+        let cause = node.cause();
+        *this.state = State::Ended;
+        match end {
+            End::Value(value) => Poll::Ready(Ok(value)),
+            End::Cancelled => Poll::Ready(Err(Cancelled::new(cause.unwrap_or(Cause::Aborted)))),
+            End::Panicked(panic) => panic.resume(),
+        }
     }
 }
 

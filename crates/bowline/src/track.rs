@@ -218,10 +218,23 @@ pin_project! {
 impl<F> Strand<F> {
     /// Opens a strand directly below `node`.
     pub(crate) fn new(node: &Arc<Node>, future: F) -> Self {
-        let record = Record::new(node.site, Arc::clone(node), Kind::Strand);
-        node.list_body(&record);
-        Self { future: Some(future), record: Some(record) }
+        Self { future: Some(future), record: Some(body_of(node)) }
     }
+
+    /// A strand to be opened later, at its first poll; polled before, it ends as cancelled.
+    pub(crate) fn unopened(future: F) -> Self {
+        Self { future: Some(future), record: None }
+    }
+
+    pub(crate) fn open(self: Pin<&mut Self>, node: &Arc<Node>) {
+        *self.project().record = Some(body_of(node));
+    }
+}
+
+fn body_of(node: &Arc<Node>) -> Arc<Record> {
+    let record = Record::new(node.site, Arc::clone(node), Kind::Strand);
+    node.list_body(&record);
+    record
 }
 
 impl<F: Future> Future for Strand<F> {

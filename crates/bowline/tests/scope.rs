@@ -502,3 +502,18 @@ async fn a_deep_chain_of_dropped_scopes_is_let_go_without_walking_off_the_stack(
     .unwrap();
     assert_eq!(bowline::tree().tasks, 0, "the outer scope waited for the deepest");
 }
+
+#[bowline::test]
+async fn a_timeout_holds_its_future_once() {
+    let large = || async {
+        let held = [0_u8; 2000];
+        tokio::task::yield_now().await;
+        held.len()
+    };
+    let alone = size_of_val(&large());
+    let timed = timeout(Duration::from_secs(1), large());
+    assert!(size_of_val(&timed) <= alone + 300, "{} for {alone}", size_of_val(&timed));
+    let guarded = shielded(Duration::from_secs(1), large());
+    assert!(size_of_val(&guarded) <= alone + 300, "{} for {alone}", size_of_val(&guarded));
+    assert_eq!((timed.await, guarded.await), (Ok(2000), Ok(2000)));
+}
