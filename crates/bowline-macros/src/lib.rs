@@ -18,7 +18,8 @@ use syn::{Error, Ident, ItemFn, LitBool, LitInt, LitStr, ReturnType, Token, pars
 /// #[bowline::main(shutdown_within = "10s")]
 /// async fn main() -> Result<(), bowline::Cancelled> {
 ///     bowline::scope("app", async |s| {
-///         s.spawn("ticker", async { Ok(bowline::draining().await) });
+///         s.spawn("worker", async { Ok(()) });
+///         bowline::draining().await;
 ///         Ok(())
 ///     })
 ///     .await

@@ -163,7 +163,10 @@ async fn each_wait_of_ours_says_what_it_is_and_on_whom() {
         s.spawn_with("sends", full.clone(), async |_cx, tx| Ok(tx.send(1).await.is_ok()));
         s.spawn_with("reserves", full.clone(), async |_cx, tx| Ok(tx.reserve().await.is_ok()));
         s.spawn("is told", async { Err::<(), _>(bowline::cancelled().await) });
-        s.spawn("drains", async { Ok(bowline::draining().await) });
+        s.spawn("drains", async {
+            bowline::draining().await;
+            Ok(())
+        });
         s.spawn("closes", async {
             scope("inner", async |s| {
                 s.spawn("inside", pending::<Result<(), Cancelled>>());

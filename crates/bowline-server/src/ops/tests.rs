@@ -117,7 +117,10 @@ async fn metrics_tell_what_happened() -> Result<(), Cancelled> {
         let (tx, _rx) = s.queue::<u8>("letters", Bound::items(4), Overflow::Block);
         tx.send(1).await.unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        s.spawn("reader", async move { Ok::<_, Cancelled>(drop(stopped.await)) });
+        s.spawn("reader", async move {
+            let _ = stopped.await;
+            Ok::<_, Cancelled>(())
+        });
         let (status, content_type, text) = get(&api, METRICS, None).await;
         assert_eq!((status, &*content_type), (200, "text/plain; version=0.0.4; charset=utf-8"));
         let metrics = parse(&text);
