@@ -72,7 +72,7 @@ async fn the_task_tree_is_served_as_text_and_as_json() -> Result<(), Cancelled> 
     scope("pages", async |s| {
         let (tx, rx) = s.queue::<u8>("letters", Bound::items(4), Overflow::Block);
         s.spawn_with("reader", rx, async |_cx, rx| {
-            while rx.recv().await.is_ok() {}
+            while rx.recv().await?.is_some() {}
             Ok::<_, Cancelled>(())
         });
         let (status, content_type, text) = get(&api, TASKS, None).await;
