@@ -214,15 +214,15 @@ impl Model {
 
     /// Grants what there is, first come, first served.
     fn settle(&mut self) {
-        while let Some(at) = self.senders.iter().position(|(_, _, granted)| !granted)
-            && !self.closed
-            && self.has_room(self.senders[at].1)
-        {
+        while !self.closed {
+            let Some(at) = self.senders.iter().position(|(_, _, granted)| !granted) else { break };
+            if !self.has_room(self.senders[at].1) {
+                break;
+            }
             self.senders[at].2 = true;
         }
-        while let Some(at) = self.receivers.iter().position(|(_, granted)| !granted)
-            && self.free_items() > 0
-        {
+        while self.free_items() > 0 {
+            let Some(at) = self.receivers.iter().position(|(_, granted)| !granted) else { break };
             self.receivers[at].1 = true;
         }
     }

@@ -1,23 +1,30 @@
 //! One connection's HTTP/1.1.
 //!
-//! hyper parses and frames; timers bound the head of every request; when the server stops, the request in hand is
-//! answered and the connection closed.
+//! hyper parses and frames. Every phase of a request has `http_server.handshake_timeout`: the head, counted from the first
+//! byte or from the answer before; the body; and the answer, of which the peer must take something within it. When the
+//! server stops, the request in hand is answered and the connection closed.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::Duration;
 
 use bowline::{Either, race};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode, header};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
 
 use super::Shared;
+use super::linger::linger;
+use super::timed_io::TimedIo;
 
 /// Room for the head of a request. Browsers stay far below; a larger head is answered with 431.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -25,66 +32,98 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Headers per request.
 const MAX_HEADERS: usize = 64;
 
+/// How long the peer may take to read the last answer.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// The socket, after HTTP has ended on it, and bytes that were read beyond.
 pub(crate) struct Leftover {
     pub(crate) stream: TcpStream,
     pub(crate) read: BytesMut,
+    /// Whether HTTP ended in order.
+    pub(crate) is_whole: bool,
 }
 
-/// Serves requests until the connection ends or a request was answered with 101; `None` if it broke.
-pub(crate) async fn serve<F, Fut>(stream: TcpStream, shared: &Shared, answer: F) -> Option<Leftover>
+/// Serves requests until the connection ends or a request was answered with 101.
+pub(crate) async fn serve<F, Fut>(stream: TcpStream, shared: &Shared, answer: F) -> Leftover
 where
     F: Fn(Request<Incoming>) -> Fut,
     Fut: Future<Output = Response<Full<Bytes>>>,
 {
+    let limit = shared.node.config().http_server.handshake_timeout.get();
+    let has_begun = AtomicBool::new(false);
     let service = service_fn(|request| {
+        has_begun.store(true, Ordering::Relaxed);
         let answer = answer(request);
         Box::pin(async move { Ok::<_, Infallible>(answer.await) })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(shared.node.config().http_server.handshake_timeout.get())
+        .header_read_timeout(limit)
         .max_headers(MAX_HEADERS)
+        .half_close(true) // who has said all there is to say still wants the answer
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TimedIo::new(stream, limit), service);
     let served = match race(shared.stopped(), poll_fn(|cx| connection.poll_without_shutdown(cx))).await {
         Either::Right(served) => served,
-        Either::Left(_) => {
+        Either::Left(()) => {
             Pin::new(&mut connection).graceful_shutdown(); // answer the request in hand, take no other
-            poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+            poll_fn(|cx| match connection.poll_without_shutdown(cx) {
+                // Half a head is no request in hand, and hyper would wait for the other half.
+                Poll::Pending if !has_begun.load(Ordering::Relaxed) => Poll::Ready(Ok(())),
+                polled => polled,
+            })
+            .await
         }
     };
-    if let Err(error) = served {
+    if let Err(error) = &served {
         tracing::debug!(%error, "HTTP connection failed");
-        return None;
     }
     let parts = connection.into_parts();
-    Some(Leftover { stream: parts.io.into_inner(), read: parts.read_buf.into() })
+    Leftover { stream: parts.io.into_inner(), read: parts.read_buf.into(), is_whole: served.is_ok() }
+}
+
+/// Closes the socket of a connection that stayed HTTP.
+pub(crate) async fn finish(leftover: Leftover) {
+    linger(leftover.stream, LINGER).await;
 }
 
 /// Why a body was not read.
 pub(crate) enum BodyError {
     TooLarge { limit_bytes: usize },
+    Late { limit: Duration },
     Broken,
 }
 
-/// Reads a request's body of at most `limit_bytes`.
-pub(crate) async fn read_body(body: Incoming, limit_bytes: usize) -> Result<Bytes, BodyError> {
-    match Limited::new(body, limit_bytes).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge { limit_bytes }),
-        Err(_) => Err(BodyError::Broken),
+/// Reads a request's body of at most `limit_bytes`, which has `limit` to come.
+pub(crate) async fn read_body(
+    body: Incoming,
+    limit_bytes: usize,
+    limit: Duration,
+) -> Result<Bytes, BodyError> {
+    match race(tokio::time::sleep(limit), Limited::new(body, limit_bytes).collect()).await {
+        Either::Left(()) => Err(BodyError::Late { limit }),
+        Either::Right(Ok(body)) => Ok(body.to_bytes()),
+        Either::Right(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(BodyError::TooLarge { limit_bytes })
+        }
+        Either::Right(Err(_)) => Err(BodyError::Broken),
     }
 }
 
 impl BodyError {
     pub(crate) fn response(&self) -> Response<Full<Bytes>> {
-        match self {
+        let mut response = match self {
             Self::TooLarge { limit_bytes } => {
                 text(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body is larger than {limit_bytes} bytes\n"))
             }
+            Self::Late { limit } => {
+                text(StatusCode::REQUEST_TIMEOUT, &format!("the body was not complete after {limit:?}\n"))
+            }
             Self::Broken => text(StatusCode::BAD_REQUEST, "the body is not complete\n"),
-        }
+        };
+        // What is left of the body stands between us and the next request.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
     }
 }
 
@@ -93,6 +132,6 @@ pub(crate) fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     response
         .headers_mut()
-        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }

@@ -8,11 +8,13 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `listener` | the accept loop and the group that owns its connections |
-//! | `http` | one connection's HTTP, until it ends or becomes a WebSocket |
+//! | `places` | how many connections the public listener holds, in all and per address |
+//! | `http`, `timed_io` | one connection's HTTP, until it ends or becomes a WebSocket; the time each phase of it has |
 //! | `public`, `internal` | what each listener answers; the server API is on both |
 //! | `upgrade` | the checks before a 101 |
 //! | `websocket` | one WebSocket: one task, reader and writer in one loop |
 //! | `writer` | frames to as few writes as possible |
+//! | `linger` | closing a socket so that the peer gets to read our last words |
 //!
 //! # The task tree
 //!
@@ -25,12 +27,15 @@
 //! # End
 //!
 //! When told to stop, both listeners close their sockets, every client is closed with 3001, HTTP connections finish the
-//! request in hand, and the server returns when the last connection is gone.
+//! request in hand, those that have asked for nothing are closed, and the server returns when the last connection is gone.
 
 mod http;
 mod internal;
+mod linger;
 mod listener;
+mod places;
 mod public;
+mod timed_io;
 mod upgrade;
 mod websocket;
 mod writer;
@@ -48,9 +53,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::places::Places;
 use crate::api::Api;
 use crate::config::Config;
 use crate::node::Node;
+use crate::ops::process;
 
 /// Time between two looks for what has expired in the store.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -145,8 +152,11 @@ impl Server {
         let api = Arc::new(Api::new(Arc::clone(&node)));
         let shared = Shared { node: Arc::clone(&node), api, stopping, page };
         scope("server", async |s| {
-            s.spawn("public", listener::run(public, shared.clone(), listener::Face::Public));
-            s.spawn("internal", listener::run(internal, shared.clone(), listener::Face::Internal));
+            let places =
+                Places::new(process::look().max_fds, node.config().http_server.connections_per_address);
+            let places = Some(Arc::new(places));
+            s.spawn("public", listener::run(public, shared.clone(), listener::Face::Public, places));
+            s.spawn("internal", listener::run(internal, shared.clone(), listener::Face::Internal, None));
             s.spawn("sweep", sweep(shared));
             stop.await;
             // First refuse, then close: whoever gets in between sees the flag and closes itself.

@@ -30,8 +30,12 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, shared: &Shared) 
             }
         }
     })
-    .await?;
-    upgraded.into_inner().then(|| WebSocket::new(leftover, peer, shared))
+    .await;
+    if upgraded.into_inner() && leftover.is_whole {
+        return Some(WebSocket::new(leftover, peer, shared));
+    }
+    http::finish(leftover).await;
+    None
 }
 
 /// Answers everything that needs no body; `None` is for the server API.
@@ -68,7 +72,8 @@ pub(crate) async fn api(request: Request<Incoming>, shared: &Shared) -> Response
         Ok(call) => call,
         Err(refused) => return *refused,
     };
-    match http::read_body(body, shared.api.max_body_bytes()).await {
+    let limit = shared.node.config().http_server.handshake_timeout.get();
+    match http::read_body(body, shared.api.max_body_bytes(), limit).await {
         Ok(body) => call.run(body).await,
         Err(error) => error.response(),
     }

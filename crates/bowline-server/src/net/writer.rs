@@ -22,6 +22,8 @@ thread_local! {
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
     pending: VecDeque<Bytes>,
+    /// Whether the kernel has taken a part of the first frame.
+    has_begun: bool,
 }
 
 impl Writer {
@@ -31,6 +33,12 @@ impl Writer {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.pending.is_empty()
+    }
+
+    /// Drops all but a frame that has begun to leave, whose rest the peer needs to find the next one.
+    pub(crate) fn abandon(&mut self) {
+        self.pending.truncate(usize::from(self.has_begun));
+        self.pending.shrink_to_fit();
     }
 
     /// Writes until everything is written or the kernel takes no more; says whether anything was written.
@@ -72,10 +80,74 @@ impl Writer {
         while let Some(first) = self.pending.front_mut() {
             if written < first.len() {
                 first.advance(written);
+                self.has_begun |= written > 0;
                 return;
             }
             written -= first.len();
             self.pending.pop_front();
+            self.has_begun = false;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bowline::{Either, race};
+    use bowline_protocol::websocket::{Decoder, Limits, Message, Opcode, Role, close_frame, frame};
+    use bytes::BytesMut;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn sockets() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (listener.accept().await.unwrap().0, client)
+    }
+
+    #[bowline::test]
+    async fn what_is_abandoned_ends_at_a_frame() {
+        let (server, mut client) = sockets().await;
+        let mut writer = Writer::default();
+        let long = frame(Opcode::Binary, &[7; 100_000]);
+        // More than the kernel takes of one that nobody reads.
+        while writer.is_empty() {
+            (0..1000).for_each(|_| writer.push(long.clone()));
+            writer.write(&server).unwrap();
+        }
+        assert!(writer.pending.len() > 1);
+        writer.abandon();
+        assert!(writer.pending.len() <= 1);
+        writer.push(close_frame(3008, "slow"));
+
+        let mut read = BytesMut::new();
+        let limits = Limits { max_message_bytes: 100_000, ..Limits::default() };
+        let mut decoder = Decoder::new(Role::Client, limits);
+        let mut frames = 0;
+        loop {
+            writer.write(&server).unwrap();
+            match decoder.decode(&mut read).unwrap() {
+                Some(Message::Binary(data)) => assert_eq!(data.len(), 100_000),
+                Some(Message::Close(close)) => {
+                    assert_eq!(close.unwrap().code, 3008);
+                    break;
+                }
+                Some(other) => panic!("{other:?}"),
+                None => {
+                    // The writable end is always ready; without a pause the other would be out of budget for good.
+                    tokio::task::yield_now().await;
+                    read.reserve(1_000_000);
+                    // Either end may be the one that has to move.
+                    match race(client.read_buf(&mut read), server.writable()).await {
+                        Either::Left(read) => assert_ne!(read.unwrap(), 0),
+                        Either::Right(writable) => writable.unwrap(),
+                    }
+                    continue;
+                }
+            }
+            frames += 1;
+        }
+        assert!(frames < 1000, "{frames} frames are what the kernel takes");
     }
 }

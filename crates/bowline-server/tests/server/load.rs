@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::support::{Running, config, eventually, with_server};
+use crate::support::{Running, config, eventually, tasks, with_server};
 use bowline::{Cancelled, CollectAll, group, scope};
 use bowline_server::client::Client;
 
@@ -150,37 +150,4 @@ async fn sample(server: Arc<Running>, done: Arc<AtomicBool>) -> Result<usize, Ca
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     Ok(samples)
-}
-
-/// What `/debug/bowline/tasks?format=json` says.
-struct Tasks {
-    ours: usize,
-    foreign: usize,
-    json: serde_json::Value,
-}
-
-impl Tasks {
-    fn named(&self, name: &str) -> usize {
-        fn count(value: &serde_json::Value, name: &str) -> usize {
-            match value {
-                serde_json::Value::Array(items) => items.iter().map(|item| count(item, name)).sum(),
-                serde_json::Value::Object(fields) => {
-                    let own = fields.get("state").is_some()
-                        && fields.get("name").is_some_and(|known| known == name);
-                    usize::from(own) + fields.values().map(|field| count(field, name)).sum::<usize>()
-                }
-                _ => 0,
-            }
-        }
-        count(&self.json, name)
-    }
-}
-
-async fn tasks(server: &Running) -> Tasks {
-    let (status, body) = server.get("/debug/bowline/tasks?format=json").await;
-    assert_eq!(status, 200);
-    let json: serde_json::Value = serde_json::from_str(&body).unwrap();
-    let count = |key: &str| usize::try_from(json[key].as_u64().unwrap()).unwrap();
-    let (ours, foreign) = (count("tasks"), count("foreign_tasks"));
-    Tasks { ours, foreign, json }
 }

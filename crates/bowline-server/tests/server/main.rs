@@ -2,7 +2,10 @@
 
 mod abuse;
 mod churn;
+mod handshake;
+mod limits;
 mod load;
+mod phases;
 mod process;
 mod shutdown;
 mod support;

@@ -133,6 +133,34 @@ pub(crate) async fn http(
     (status, body)
 }
 
+/// A socket on which `sent` was sent.
+pub(crate) async fn send(server: SocketAddr, sent: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(server).await.unwrap();
+    stream.write_all(sent.as_bytes()).await.unwrap();
+    stream
+}
+
+/// What comes until the server closes; a reset is an error.
+pub(crate) async fn read_to_end(stream: &mut TcpStream) -> io::Result<String> {
+    let mut answer = Vec::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the server closes")?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Reads until `mark` has come, and returns all that has.
+pub(crate) async fn read_until(stream: &mut TcpStream, mark: &str) -> String {
+    let mut answer = Vec::new();
+    loop {
+        let so_far = String::from_utf8_lossy(&answer);
+        if so_far.contains(mark) {
+            return so_far.into_owned();
+        }
+        let read = tokio::time::timeout(PATIENCE, stream.read_buf(&mut answer));
+        let read = read.await.unwrap_or_else(|_| panic!("{mark:?} does not come"));
+        assert_ne!(read.unwrap(), 0, "closed before {mark:?}");
+    }
+}
+
 /// Waits until `condition` holds, looking again every few milliseconds of real time.
 pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
@@ -159,4 +187,47 @@ pub(crate) async fn closed_with(client: &mut Client) -> (u16, String) {
         }
     };
     tokio::time::timeout(PATIENCE, read).await.expect("the server closes")
+}
+
+/// Waits until `server` has as many tasks of this name.
+pub(crate) async fn eventually_named(server: &Running, name: &str, count: usize) {
+    let until = Instant::now() + PATIENCE;
+    while tasks(server).await.named(name) != count {
+        assert!(Instant::now() < until, "not within {PATIENCE:?}: {count} tasks named {name}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// What `/debug/bowline/tasks?format=json` says.
+pub(crate) struct Tasks {
+    pub(crate) ours: usize,
+    pub(crate) foreign: usize,
+    pub(crate) json: serde_json::Value,
+}
+
+impl Tasks {
+    /// How many tasks have this name.
+    pub(crate) fn named(&self, name: &str) -> usize {
+        fn count(value: &serde_json::Value, name: &str) -> usize {
+            match value {
+                serde_json::Value::Array(items) => items.iter().map(|item| count(item, name)).sum(),
+                serde_json::Value::Object(fields) => {
+                    let own = fields.get("state").is_some()
+                        && fields.get("name").is_some_and(|known| known == name);
+                    usize::from(own) + fields.values().map(|field| count(field, name)).sum::<usize>()
+                }
+                _ => 0,
+            }
+        }
+        count(&self.json, name)
+    }
+}
+
+pub(crate) async fn tasks(server: &Running) -> Tasks {
+    let (status, body) = server.get("/debug/bowline/tasks?format=json").await;
+    assert_eq!(status, 200);
+    let json: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let count = |key: &str| usize::try_from(json[key].as_u64().unwrap()).unwrap();
+    let (ours, foreign) = (count("tasks"), count("foreign_tasks"));
+    Tasks { ours, foreign, json }
 }
