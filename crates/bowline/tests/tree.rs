@@ -395,6 +395,8 @@ async fn a_tree_that_is_too_deep_is_cut_and_not_walked_off_the_stack() {
 #[bowline::test(worker_threads = 2)]
 async fn a_picture_taken_while_tasks_come_and_go_shows_nobody_twice_and_everybody_who_stays() {
     const STAYING: usize = 500;
+    /// Not more at a time: a picture must not become larger the longer it takes.
+    const PASSING: usize = 200;
     let over = Arc::new(AtomicBool::new(false));
     let run = group("crowd", Discard, async |g| {
         for number in 0..STAYING * 2 {
@@ -411,15 +413,20 @@ async fn a_picture_taken_while_tasks_come_and_go_shows_nobody_twice_and_everybod
         let handle = g.handle();
         let churning = Arc::clone(&over);
         g.spawn("churns", async move {
+            let passing = Arc::new(());
             while !churning.load(Ordering::Relaxed) {
-                for _ in 0..20 {
-                    let _ = handle.spawn("passes", async { Ok(()) });
+                while Arc::strong_count(&passing) <= PASSING {
+                    let passes = Arc::clone(&passing);
+                    let _ = handle.spawn("passes", async move {
+                        drop(passes);
+                        Ok(())
+                    });
                 }
                 tokio::task::yield_now().await;
             }
             Ok(())
         });
-        for _ in 0..10 {
+        for _ in 0..50 {
             let tree = bowline::tree();
             let all = tasks(&tree);
             let ids: HashSet<u64> = all.iter().map(|task| task.id).collect();
