@@ -13,9 +13,10 @@ use tokio::task::JoinHandle;
 use crate::carry::{Bind, Carry, Cx, TaskFn};
 use crate::cause::{Cancelled, Cause};
 use crate::node::{Counts, Done, Node, NodeKind};
+use crate::opening::Opened;
 use crate::panic::Panic;
 use crate::record::{CANCEL, Kind, Record};
-use crate::scope::{Opened, ScopeClosed, list, spawn_tracked};
+use crate::scope::{ScopeClosed, list, spawn_tracked};
 use crate::sync::LockExt;
 use crate::track::{End, Ending};
 

@@ -44,6 +44,7 @@ mod group;
 mod handle;
 mod holders;
 mod node;
+mod opening;
 mod panic;
 mod queue;
 mod race;
