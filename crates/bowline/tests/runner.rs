@@ -21,11 +21,12 @@ const PROGRAM: &str = "BOWLINE_TEST_PROGRAM";
 /// A program's name and its `main`, as `#[bowline::main]` made it.
 type Program = (&'static str, fn() -> ExitCode);
 
-const PROGRAMS: [Program; 10] = [
+const PROGRAMS: [Program; 11] = [
     ("returns", returns),
     ("fails", fails),
     ("panics", panics),
     ("drains", drains),
+    ("does_not_finish", does_not_finish),
     ("parks", parks),
     ("says_goodbye", says_goodbye),
     ("spins", spins),
@@ -78,6 +79,19 @@ async fn drains() -> Result<(), Cancelled> {
     .await
 }
 
+/// Drains, and does not finish in time what it has accepted.
+#[bowline::main(worker_threads = 2, shutdown_within = "400ms")]
+async fn does_not_finish() {
+    let served = scope("connections", async |s| {
+        // Named on standard error as cut off: the next line.
+        s.spawn("connection", std::future::pending::<Result<(), Cancelled>>());
+        println!("ready");
+        bowline::draining().await;
+        Ok(())
+    });
+    println!("{}", served.await.unwrap_err());
+}
+
 /// Says when it is dropped.
 struct Says(&'static str);
 
@@ -88,7 +102,7 @@ impl Drop for Says {
 }
 
 /// Does not look at the drain, and waits for something that knows nothing of contexts.
-#[bowline::main(worker_threads = 2, shutdown_within = "500ms")]
+#[bowline::main(worker_threads = 2, shutdown_within = "1m")]
 async fn parks() {
     let ended: Result<(), Cancelled> = scope("connections", async |s| {
         s.spawn::<(), _>("parked", async {
@@ -310,11 +324,27 @@ async fn a_process_whose_standard_error_nobody_reads_drains_all_the_same() {
 }
 
 #[bowline::test]
-async fn what_does_not_drain_is_dropped_where_it_waits_and_that_is_clean() {
-    let mut process = Process::start("parks");
+async fn what_was_accepted_and_not_finished_in_time_is_named_and_the_code_is_3() {
+    let mut process = Process::start("does_not_finish");
     process.until("ready").await;
     process.signal("TERM").await;
     let (status, lines, errors) = process.end().await;
+    assert!(said(&lines, "cancelled: the process is shutting down"), "{lines:?}");
+    assert_eq!(status.code(), Some(3), "{errors}");
+    assert!(errors.contains("1 not finished when the time for draining was over"), "{errors}");
+    let place = place_after("Named on standard error as cut off: the next line.");
+    assert!(errors.contains("task `main/connection` spawned at ") && errors.contains(&place), "{errors}");
+    assert!(!errors.contains("did not stop"), "{errors}");
+}
+
+#[bowline::test]
+async fn where_nobody_drains_what_waits_is_dropped_at_once_and_that_is_clean() {
+    let mut process = Process::start("parks");
+    process.until("ready").await;
+    let signalled = tokio::time::Instant::now();
+    process.signal("TERM").await;
+    let (status, lines, errors) = process.end().await;
+    assert!(signalled.elapsed() < Duration::from_secs(20), "it has 48 s for a drain that nobody wants");
     assert!(said(&lines, "the task was dropped") && said(&lines, "main was dropped"), "{lines:?}");
     assert!(
         said(&lines, "the scope was cancelled: the process is shutting down"),
@@ -402,6 +432,27 @@ fn the_report_of_a_clean_run_says_so() {
     assert!(report.stragglers.is_empty() && report.panic.is_none() && report.cancelled.is_none());
     assert!(report.to_string().starts_with("clean shutdown (main finished) in 0."), "{report}");
     assert_eq!((report.adopted, report.exit_code()), (0, ExitCode::SUCCESS));
+}
+
+#[test]
+fn a_program_may_ask_for_its_own_end() {
+    let (value, report) = runner().run(async {
+        scope("server", async |s| {
+            s.spawn("watches", async {
+                bowline::shut_down("the disk is full");
+                bowline::shut_down("said later");
+                Ok(())
+            });
+            bowline::draining().await;
+            Ok::<_, Cancelled>(7)
+        })
+        .await
+    });
+    assert_eq!((value, report.reason.clone()), (Some(Ok(7)), Reason::Requested("the disk is full")));
+    assert!(
+        report.is_clean() && report.to_string().starts_with("clean shutdown (the disk is full)"),
+        "{report}"
+    );
 }
 
 #[test]

@@ -344,7 +344,7 @@ macro_rules! receiving {
         impl<T: Send + 'static> $($front)* {
             /// Takes the oldest item, waiting for one if the queue is empty; `None` when no more will come.
             ///
-            /// Receivers get items in the order in which they were first polled. The end of a queue and a cancellation are
+            /// Waiting receivers are granted items in the order in which they were first polled. The end of a queue and a cancellation are
             /// different things, so the loop is `while let Some(item) = rx.recv().await? { … }`.
             ///
             /// # Cancel safety
