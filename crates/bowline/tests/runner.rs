@@ -21,7 +21,7 @@ const PROGRAM: &str = "BOWLINE_TEST_PROGRAM";
 /// A program's name and its `main`, as `#[bowline::main]` made it.
 type Program = (&'static str, fn() -> ExitCode);
 
-const PROGRAMS: [Program; 11] = [
+const PROGRAMS: [Program; 12] = [
     ("returns", returns),
     ("fails", fails),
     ("panics", panics),
@@ -32,6 +32,7 @@ const PROGRAMS: [Program; 11] = [
     ("spins", spins),
     ("blocks", blocks),
     ("ignores_the_first_signal", ignores_the_first_signal),
+    ("takes_long_to_say_goodbye", takes_long_to_say_goodbye),
     ("panics_while_draining", panics_while_draining),
 ];
 
@@ -176,6 +177,14 @@ async fn ignores_the_first_signal() -> Result<(), Cancelled> {
     bowline::draining().await;
     println!("draining");
     std::future::pending().await
+}
+
+#[bowline::main(worker_threads = 2, shutdown_within = "10m")]
+async fn takes_long_to_say_goodbye() {
+    println!("ready");
+    let _why = bowline::cancelled().await;
+    println!("cancelled");
+    let _ = shielded(Duration::from_secs(3600), std::future::pending::<()>()).await;
 }
 
 #[bowline::main(worker_threads = 2)]
@@ -407,6 +416,18 @@ async fn a_second_signal_forces_the_end_at_once() {
     assert!(said(&lines, "main was dropped"), "{lines:?}");
     assert_eq!(status.code(), Some(3), "{errors}");
     assert!(errors.starts_with("shutdown forced by a second signal (SIGTERM)"), "{errors}");
+}
+
+#[bowline::test]
+async fn a_second_signal_forces_the_end_also_when_everybody_was_cancelled() {
+    let mut process = Process::start("takes_long_to_say_goodbye");
+    process.until("ready").await;
+    process.signal("TERM").await;
+    process.until("cancelled").await;
+    process.signal("TERM").await;
+    let (status, _, errors) = process.end().await;
+    assert_eq!(status.code(), Some(3), "{errors}");
+    assert!(errors.contains("shutdown forced by a second signal (SIGTERM)"), "{errors}");
 }
 
 #[bowline::test]

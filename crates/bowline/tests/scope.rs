@@ -517,3 +517,22 @@ async fn a_timeout_holds_its_future_once() {
     assert!(size_of_val(&guarded) <= alone + 300, "{} for {alone}", size_of_val(&guarded));
     assert_eq!((timed.await, guarded.await), (Ok(2000), Ok(2000)));
 }
+
+#[bowline::test(start_paused = true, allow_adoption)]
+async fn what_a_dropped_scope_shields_is_dropped_too() {
+    let guard = Arc::new(());
+    let inside = Arc::clone(&guard);
+    let started = tokio::time::Instant::now();
+    let dropped = scope("dropped", async |s| {
+        s.spawn("polite", async move {
+            let _inside = inside;
+            shielded(Duration::from_secs(3600), std::future::pending::<()>()).await
+        });
+        std::future::pending::<Result<(), Cancelled>>().await
+    });
+    race(tokio::task::yield_now(), dropped).await;
+    for _ in 0..5 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((Arc::strong_count(&guard), started.elapsed()), (1, Duration::ZERO));
+}
