@@ -299,7 +299,11 @@ impl fmt::Display for TaskState {
             TaskState::New => f.write_str("not polled yet"),
             TaskState::Running => f.write_str("running"),
             TaskState::Waiting(wait) => {
-                write!(f, "waiting to {}", wait.op)?;
+                match wait.op {
+                    "cancelled" => f.write_str("waiting for the cancel")?,
+                    "draining" => f.write_str("waiting for the drain")?,
+                    op => write!(f, "waiting to {op}")?,
+                }
                 if let Some(on) = wait.on {
                     write!(f, " #{on}")?;
                 }

@@ -52,13 +52,16 @@ pub(super) fn run(args: ServeArgs) -> ExitCode {
     }
     let runner = Runner::new("bowline").shutdown_within(config.shutdown.timeout.get());
     let (served, report) = runner.run(serve(config, dev));
-    eprintln!("{report}");
     match served {
+        // A server that could not start has nothing to report but why.
         Some(Err(error)) if report.is_clean() => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
-        _ => report.exit_code(),
+        _ => {
+            eprintln!("{report}");
+            report.exit_code()
+        }
     }
 }
 
