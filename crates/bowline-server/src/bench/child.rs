@@ -4,6 +4,8 @@ use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use crate::ops::process;
+
 /// Why a measurement could not be made.
 #[derive(Debug)]
 pub enum BenchError {
@@ -11,8 +13,19 @@ pub enum BenchError {
     Start(String),
     /// A connection failed.
     Io(io::Error),
+    /// The limit of open files is too low for so many connections.
+    OpenFiles {
+        /// What load and server need, each.
+        needed: u64,
+        /// What they may have.
+        limit: u64,
+    },
     /// The measurement was cancelled.
     Cancelled(bowline::Cancelled),
+    /// A signal came before the measurement was done.
+    Stopped,
+    /// The result could not be written.
+    Output(io::Error),
 }
 
 impl std::fmt::Display for BenchError {
@@ -20,7 +33,15 @@ impl std::fmt::Display for BenchError {
         match self {
             Self::Start(why) => write!(f, "the server did not start: {why}"),
             Self::Io(error) => write!(f, "a connection failed: {error}"),
+            Self::OpenFiles { needed, limit } => {
+                write!(
+                    f,
+                    "needs {needed} open files and the limit is {limit}: raise it with `ulimit -n {needed}`"
+                )
+            }
             Self::Cancelled(cancelled) => write!(f, "{cancelled}"),
+            Self::Stopped => f.write_str("stopped before anything was measured"),
+            Self::Output(error) => write!(f, "the result cannot be written: {error}"),
         }
     }
 }
@@ -50,17 +71,20 @@ pub struct ServerUnderTest {
 }
 
 impl ServerUnderTest {
-    /// Starts the server on free ports, open to everybody on this machine.
+    /// Starts the server on free ports, open to everybody on this machine, for as many connections.
     ///
     /// # Errors
     ///
-    /// [`BenchError::Start`] says what the server said.
-    pub fn start() -> Result<Self, BenchError> {
+    /// [`BenchError::Start`] says what the server said; [`BenchError::OpenFiles`] if there cannot be so many connections.
+    pub fn start(connections: usize) -> Result<Self, BenchError> {
+        enough_files(connections)?;
         let start = |why: &dyn std::fmt::Display| BenchError::Start(why.to_string());
         let binary = std::env::current_exe().map_err(|error| start(&error))?;
         let mut child = Command::new(binary)
             .args(["serve", "--dev", "--set", "http_server.port=0", "--set", "http_server.internal_port=0"])
             .args(["--set", "log.level=error"])
+            // The load answers no pings, and may be owed more than a client of the real world.
+            .args(["--set", "client.ping_interval=24h", "--set", "client.queue_max_size=67108864"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -91,6 +115,16 @@ impl ServerUnderTest {
         let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB"));
         let kib: Option<u64> = kib.and_then(|kib| kib.trim().parse().ok());
         kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("no VmRSS in /proc/PID/status"))
+    }
+}
+
+/// Whether load and server can hold `connections` each. The server keeps a part of its files for others.
+fn enough_files(connections: usize) -> Result<(), BenchError> {
+    let connections = connections as u64;
+    let needed = connections + (connections / 15).max(32) + 32;
+    match process::look().max_fds {
+        Some(limit) if limit < needed => Err(BenchError::OpenFiles { needed, limit }),
+        _ => Ok(()),
     }
 }
 

@@ -38,7 +38,7 @@ pub async fn connect(
     channels: usize,
     progress: impl Fn(usize),
 ) -> Result<ConnectReport, BenchError> {
-    let server = ServerUnderTest::start()?;
+    let server = ServerUnderTest::start(connections + WARM_UP)?;
     let open = Arc::new(AtomicUsize::new(0));
     let mut kept = open_many(&server, WARM_UP, channels, &open).await?;
     let before = server.resident_bytes()?;

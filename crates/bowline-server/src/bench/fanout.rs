@@ -40,7 +40,7 @@ pub async fn fanout(
     payload_bytes: usize,
     outstanding: usize,
 ) -> Result<FanoutReport, BenchError> {
-    let server = ServerUnderTest::start()?;
+    let server = ServerUnderTest::start(subscribers + 1)?;
     let mut sockets = Vec::with_capacity(subscribers);
     for _ in 0..subscribers {
         let mut client = Client::open(server.address, "/connection/websocket").await?;
@@ -136,7 +136,7 @@ async fn count_frames(
     while seen < wanted {
         stream.readable().await?;
         let counted = BUFFER.with_borrow_mut(|buffer| match stream.try_read(buffer) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed it")),
             Ok(read) => Ok(frames.count(&buffer[..read])),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             Err(error) => Err(error),

@@ -1,7 +1,6 @@
 //! `bowline bench`: how much the server holds and how fast it delivers, measured from outside.
 //!
-//! Without `--server` a server is started as a child process of the same binary, with a configuration of its own, and
-//! stopped afterwards. Load and server share the machine, so absolute figures are lower than with a machine each.
+//! A server is started as a child process of the same binary, with settings of its own, and stopped afterwards. Load and server share the machine, so absolute figures are lower than with a machine each.
 
 mod child;
 mod connect;

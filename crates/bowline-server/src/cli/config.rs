@@ -1,13 +1,12 @@
 //! `bowline config`: checks a settings file, and prints every setting there is.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
 use crate::config::{Config, ConfigError, Sources, process_env, render_defaults};
 
-/// Checks settings, or prints all there are.
+/// Checks a settings file, or prints every setting with its default.
 #[derive(Debug, Clone, Args)]
 pub struct ConfigArgs {
     /// What to do.
@@ -63,11 +62,7 @@ pub fn run(args: &ConfigArgs) -> Result<(), ConfigCommandError> {
         ConfigCommand::Check { file } => check(file, process_env())?,
         ConfigCommand::Defaults => render_defaults(),
     };
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        // `bowline config defaults | head`: the reader has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(ConfigCommandError::Output),
-    }
+    super::print(text).map_err(ConfigCommandError::Output)
 }
 
 /// Loads the settings as `bowline serve` would, and says what it finds.

@@ -5,6 +5,8 @@ pub mod config;
 pub mod serve;
 pub mod token;
 
+use std::fmt::Display;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -17,17 +19,17 @@ pub struct Cli {
     command: Command,
 }
 
+// What each does stands at its arguments: said here, it would replace all that is said there.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs the server.
     Serve(serve::ServeArgs),
-    /// Makes a token for a user, for trying things out.
     Token(token::TokenArgs),
-    /// Measures memory per connection, or deliveries per second.
     Bench(bench::BenchArgs),
-    /// Checks a settings file, or prints every setting with its default.
     Config(config::ConfigArgs),
 }
+
+/// Exit code for what failed although it was asked for rightly.
+pub(crate) const EXIT_FAILURE: u8 = 1;
 
 /// Exit code for a wrong command line or wrong settings.
 pub(crate) const EXIT_USAGE: u8 = 2;
@@ -38,19 +40,33 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match self.command {
             Command::Serve(args) => serve::run(args),
-            Command::Bench(args) => finish(bench::run(&args)),
-            Command::Token(args) => finish(token::run(&args)),
-            Command::Config(args) => finish(config::run(&args)),
+            Command::Bench(args) => finish(bench::run(&args), EXIT_FAILURE),
+            Command::Token(args) => finish(token::run(&args), EXIT_USAGE),
+            Command::Config(args) => finish(config::run(&args), EXIT_USAGE),
         }
     }
 }
 
-fn finish<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
+fn finish<E: Display>(result: Result<(), E>, code: u8) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(EXIT_USAGE)
+            tell(format_args!("error: {error}"));
+            ExitCode::from(code)
         }
+    }
+}
+
+/// Says something to whoever sits there, on standard error. Nobody need be listening: `eprintln` would panic then.
+fn tell(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Prints what was asked for. A reader that has seen enough, as in `bowline config defaults | head`, is no error.
+fn print(text: impl Display) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
     }
 }

@@ -9,24 +9,40 @@ use std::process::ExitCode;
 use bowline::Runner;
 use clap::Args;
 
-use super::EXIT_USAGE;
+use super::{EXIT_FAILURE, EXIT_USAGE, tell};
 use crate::config::{Config, DEV_API_KEY, Loaded, Sources, process_env};
 use crate::net::Server;
 
-/// Runs the server until SIGINT or SIGTERM.
+/// Runs the server until SIGINT or SIGTERM; a second one ends it at once.
+///
+/// The log goes to standard error, at the level of `log.level`; BOWLINE_LOG overrides it, by module where wanted, as in
+/// BOWLINE_LOG=info,bowline_server::net=debug.
 ///
 /// Exit codes: 0 after a clean end, 1 if the server failed, 2 if the settings are wrong, 3 if the end had to be forced.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Settings file: TOML, JSON or YAML by its extension. `bowline config defaults` prints one.
+    /// Settings file: TOML, JSON or YAML by its extension.
+    ///
+    /// `bowline config defaults` prints one with every setting.
     #[arg(long, value_name = "FILE", env = "BOWLINE_CONFIG")]
     pub config: Option<PathBuf>,
     /// Opens everything to anonymous clients on this machine, with a demo page.
-    #[arg(long, env = "BOWLINE_DEV")]
+    #[arg(long, env = "BOWLINE_DEV", value_parser = switch)]
     pub dev: bool,
     /// Sets one setting, over the file and the environment; may be repeated.
+    ///
+    /// Do not give keys and other secrets this way: every user of the machine can read arguments.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub set: Vec<(String, String)>,
+}
+
+/// Reads a switch from the environment. Empty is off, and what is neither on nor off is an error: this one opens doors.
+fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "" | "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("expected 1 or 0, true or false, yes or no, on or off".to_owned()),
+    }
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -42,7 +58,7 @@ pub(super) fn run(args: ServeArgs) -> ExitCode {
     let Loaded { config, notes } = match Config::load_with_notes(sources) {
         Ok(loaded) => loaded,
         Err(error) => {
-            eprintln!("error: {error}");
+            tell(format_args!("error: {error}"));
             return ExitCode::from(EXIT_USAGE);
         }
     };
@@ -53,13 +69,13 @@ pub(super) fn run(args: ServeArgs) -> ExitCode {
     let runner = Runner::new("bowline").shutdown_within(config.shutdown.timeout.get());
     let (served, report) = runner.run(serve(config, dev));
     match served {
-        // A server that could not start has nothing to report but why.
+        // It has not begun: how it ended is of no interest.
         Some(Err(error)) if report.is_clean() => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
+            tell(format_args!("error: {error}"));
+            ExitCode::from(EXIT_FAILURE)
         }
         _ => {
-            eprintln!("{report}");
+            tell(&report);
             report.exit_code()
         }
     }
@@ -82,10 +98,15 @@ fn write_announcement(out: &mut impl Write, server: &Server, dev: bool) -> io::R
     let config = server.node().config();
     let (websocket, api) = (&*config.websocket.handler_prefix, &*config.http_api.handler_prefix);
     writeln!(out, "bowline {} is ready", env!("CARGO_PKG_VERSION"))?;
-    writeln!(out, "  clients      ws://{public}{websocket}")?;
+    if !config.websocket.disabled {
+        writeln!(out, "  clients      ws://{public}{websocket}")?;
+    }
     writeln!(out, "  server API   http://{public}{api}")?;
     writeln!(out, "  task tree    http://{internal}/debug/bowline/tasks")?;
     writeln!(out, "  metrics      http://{internal}/metrics")?;
+    if let Some(max) = server.max_connections() {
+        writeln!(out, "  connections  {max} at most, by the limit of open files (ulimit -n)")?;
+    }
     if dev {
         writeln!(out, "  demo page    http://{public}/")?;
         writeln!(out)?;
@@ -96,13 +117,31 @@ fn write_announcement(out: &mut impl Write, server: &Server, dev: bool) -> io::R
             "    -d '{{\"channel\": \"lobby\", \"data\": {{\"nick\": \"curl\", \"text\": \"hello\"}}}}'"
         )?;
     }
+    for missing in missing(config) {
+        writeln!(out, "  note         {missing}")?;
+    }
     out.flush()
+}
+
+/// Says who is shut out because nothing was set that lets them in.
+fn missing(config: &Config) -> impl Iterator<Item = &'static str> {
+    let (client, api) = (&config.client, &config.http_api);
+    let has_clients = client.insecure
+        || client.allow_anonymous_connect_without_token
+        || client.token.hmac_secret_key.is_some();
+    [
+        (has_clients, "no client can connect: set BOWLINE_CLIENT_TOKEN_HMAC_SECRET_KEY, or try --dev"),
+        (!client.allowed_origins.is_empty(), "no browser can connect: set client.allowed_origins"),
+        (api.insecure || api.key.is_some(), "the server API refuses every call: set BOWLINE_HTTP_API_KEY"),
+    ]
+    .into_iter()
+    .filter_map(|(is_set, what)| (!is_set).then_some(what))
 }
 
 fn start_log(config: &Config) {
     let filter = std::env::var("BOWLINE_LOG").unwrap_or_else(|_| config.log.level.as_str().to_owned());
     let filter = tracing_subscriber::EnvFilter::try_new(&filter).unwrap_or_else(|error| {
-        eprintln!("BOWLINE_LOG: {error}; logging at level info");
+        tell(format_args!("BOWLINE_LOG: {error}; logging at level info"));
         tracing_subscriber::EnvFilter::new("info")
     });
     tracing_subscriber::fmt()
@@ -110,4 +149,22 @@ fn start_log(config: &Config) {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_shut_out_by_default_is_told_how_to_get_in() {
+        assert_eq!(missing(&Config::default()).count(), 3);
+        assert_eq!(missing(&Config::dev()).count(), 0);
+    }
+
+    #[test]
+    fn a_switch_in_the_environment_is_on_off_or_an_error() {
+        assert_eq!((switch("1"), switch("TRUE"), switch("on")), (Ok(true), Ok(true), Ok(true)));
+        assert_eq!((switch(""), switch("0"), switch("No")), (Ok(false), Ok(false), Ok(false)));
+        assert!(switch("please").is_err());
+    }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::config::{Config, ConfigError, Secret, Sources, Token, process_env};
 use crate::token::{MintError, mint, unix_now};
 
-/// Makes a token for a user.
+/// Makes a token for a user, for trying things out.
 ///
 /// The key comes from the settings: the file, or the environment variable BOWLINE_CLIENT_TOKEN_HMAC_SECRET_KEY. It
 /// cannot be given as an argument, because every user of the machine can read those.
@@ -38,6 +38,8 @@ pub enum TokenCommandError {
     NoKey(&'static str),
     /// The claims could not be written.
     Mint(MintError),
+    /// The output could not be written.
+    Output(std::io::Error),
 }
 
 impl std::fmt::Display for TokenCommandError {
@@ -51,6 +53,7 @@ impl std::fmt::Display for TokenCommandError {
                 )
             }
             Self::Mint(error) => error.fmt(f),
+            Self::Output(error) => write!(f, "the output cannot be written: {error}"),
         }
     }
 }
@@ -73,11 +76,11 @@ impl From<MintError> for TokenCommandError {
 ///
 /// # Errors
 ///
-/// [`TokenCommandError`] if the settings are wrong or hold no key.
+/// [`TokenCommandError`] if the settings are wrong or hold no key, or the output cannot be written.
 pub fn run(args: &TokenArgs) -> Result<(), TokenCommandError> {
     let config = Config::load(Sources { file: args.config.clone(), ..Sources::of_env(process_env()) })?;
-    println!("{}", make(args, &config, unix_now())?);
-    Ok(())
+    let token = make(args, &config, unix_now())?;
+    super::print(format_args!("{token}\n")).map_err(TokenCommandError::Output)
 }
 
 /// Makes the token at the time `now`, in seconds since 1970.

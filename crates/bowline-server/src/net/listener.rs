@@ -32,7 +32,7 @@ pub(crate) enum Face {
     Internal,
 }
 
-pub(crate) async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, BindError> {
+pub(crate) async fn bind(address: SocketAddr, keys: [&'static str; 2]) -> Result<TcpListener, BindError> {
     let bound = async {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // After a restart the port is ours at once, although old connections still linger in the kernel.
@@ -40,7 +40,7 @@ pub(crate) async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpLi
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
-    bound.await.map_err(|source| BindError { address, key, source })
+    bound.await.map_err(|source| BindError { address, keys, source })
 }
 
 /// Accepts until the server stops; returns when every connection is gone. Without `places` there is no bound.

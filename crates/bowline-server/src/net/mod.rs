@@ -68,6 +68,7 @@ pub struct Server {
     node: Arc<Node>,
     public: TcpListener,
     internal: TcpListener,
+    places: Arc<Places>,
     dev: bool,
 }
 
@@ -102,12 +103,13 @@ impl Server {
     /// [`BindError`] says which address could not be bound and why.
     pub async fn bind(config: Config, dev: bool) -> Result<Self, BindError> {
         let http = &config.http_server;
-        let public = listener::bind((http.address, http.port).into(), "http_server.port").await?;
-        let internal =
-            listener::bind((http.internal_address, http.internal_port).into(), "http_server.internal_port")
-                .await?;
+        let keys = ["http_server.address", "http_server.port"];
+        let public = listener::bind((http.address, http.port).into(), keys).await?;
+        let keys = ["http_server.internal_address", "http_server.internal_port"];
+        let internal = listener::bind((http.internal_address, http.internal_port).into(), keys).await?;
+        let places = Arc::new(Places::new(process::look().max_fds, http.connections_per_address));
         let node = Node::new(Arc::new(config), Arc::new(MemoryStore::default()));
-        Ok(Self { node, public, internal, dev })
+        Ok(Self { node, public, internal, places, dev })
     }
 
     /// The state of the server.
@@ -136,6 +138,12 @@ impl Server {
         self.internal.local_addr().expect("a bound socket has an address")
     }
 
+    /// How many connections there may be on the public listener, by the limit of open files; `None` if that is unknown.
+    #[must_use]
+    pub fn max_connections(&self) -> Option<usize> {
+        Some(self.places.max()).filter(|max| *max < usize::MAX)
+    }
+
     /// Serves until `stop` is ready, then closes every connection and returns when all are gone.
     ///
     /// # Cancel safety
@@ -148,13 +156,11 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Cancelled> {
         let (stop_all, stopping) = watch::channel(false);
         let page = self.dev.then(|| Arc::new(public::Page::new(&self)));
-        let Self { node, public, internal, .. } = self;
+        let Self { node, public, internal, places, .. } = self;
         let api = Arc::new(Api::new(Arc::clone(&node)));
         let shared = Shared { node: Arc::clone(&node), api, stopping, page };
         scope("server", async |s| {
-            let places =
-                Places::new(process::look().max_fds, node.config().http_server.connections_per_address);
-            let places = Some(Arc::new(places));
+            let places = Some(places);
             s.spawn("public", listener::run(public, shared.clone(), listener::Face::Public, places));
             s.spawn("internal", listener::run(internal, shared.clone(), listener::Face::Internal, None));
             s.spawn("sweep", sweep(shared));
@@ -180,14 +186,14 @@ async fn sweep(shared: Shared) -> Result<(), Cancelled> {
 #[derive(Debug)]
 pub struct BindError {
     address: SocketAddr,
-    key: &'static str,
+    keys: [&'static str; 2],
     source: io::Error,
 }
 
 impl std::fmt::Display for BindError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { address, key, source } = self;
-        write!(f, "cannot listen on {address}: {source}; choose another address or port with `{key}`")
+        let Self { address, keys: [host, port], source } = self;
+        write!(f, "cannot listen on {address}: {source}; choose another with `{host}` or `{port}`")
     }
 }
 

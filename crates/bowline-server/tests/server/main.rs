@@ -9,3 +9,4 @@ mod phases;
 mod process;
 mod shutdown;
 mod support;
+mod terminal;
