@@ -14,9 +14,10 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use crate::cause::{Cancelled, Cause};
-use crate::record::{self, Op, Record, Wait};
+use crate::record::{self, Record};
 use crate::root::Phase;
 use crate::track::Leaf;
+use crate::wait::{Op, Wait};
 
 /// A handle on a context that can be kept and sent anywhere. It does not keep the context's scope open.
 ///

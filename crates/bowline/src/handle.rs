@@ -9,8 +9,9 @@ use std::task::{Context, Poll};
 use tokio::task::JoinHandle;
 
 use crate::cause::{Cancelled, Cause};
-use crate::record::{ABORT, CANCEL, Op, Record, Wait};
+use crate::record::{ABORT, CANCEL, Record};
 use crate::track::Leaf;
+use crate::wait::{Op, Wait};
 
 /// A task spawned into a [`Scope`](crate::Scope): await it for the task's value.
 ///

@@ -59,6 +59,7 @@ mod sync;
 mod timeout;
 mod track;
 mod tree;
+mod wait;
 
 #[doc(hidden)]
 pub mod testing;

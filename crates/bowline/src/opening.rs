@@ -13,11 +13,12 @@ use std::task::Poll;
 
 use crate::cause::Cause;
 use crate::node::{Done, Failure, Node, NodeKind};
-use crate::record::{self, ABORT, CANCEL, Kind, Op, Wait};
+use crate::record::{self, ABORT, CANCEL, Kind};
 use crate::root;
 use crate::site;
 use crate::timeout::Timer;
 use crate::track::{End, Leaf, Shield, Strand};
+use crate::wait::{Op, Wait};
 
 /// An open scope or group. Dropped before it was run to its end, it aborts what is below.
 pub(crate) struct Opened {

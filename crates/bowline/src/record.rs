@@ -22,6 +22,7 @@ use crate::node::{Node, NodeKind};
 use crate::queue::ObservedQueue;
 use crate::site::Site;
 use crate::sync::LockExt;
+use crate::wait::Wait;
 
 /// Asked to end at the next await.
 pub(crate) const CANCEL: u32 = 1;
@@ -330,45 +331,6 @@ impl Record {
             }
         }
         at.id
-    }
-}
-
-/// What a leaf of ours is waiting for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Wait {
-    pub(crate) op: Op,
-    /// Identity of the queue or task waited on, 0 if the operation has none.
-    pub(crate) on: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Op {
-    Recv = 1,
-    Send = 2,
-    Join = 3,
-    Close = 4,
-    Cancelled = 5,
-    Draining = 6,
-}
-
-const OP_SHIFT: u32 = 56;
-
-impl Wait {
-    fn pack(self) -> u64 {
-        (self.op as u64) << OP_SHIFT | (self.on & ((1 << OP_SHIFT) - 1))
-    }
-
-    fn unpack(word: u64) -> Option<Self> {
-        let op = match word >> OP_SHIFT {
-            1 => Op::Recv,
-            2 => Op::Send,
-            3 => Op::Join,
-            4 => Op::Close,
-            5 => Op::Cancelled,
-            6 => Op::Draining,
-            _ => return None,
-        };
-        Some(Self { op, on: word & ((1 << OP_SHIFT) - 1) })
     }
 }
 

@@ -21,7 +21,8 @@ use pin_project_lite::pin_project;
 use crate::cause::{Cancelled, Cause};
 use crate::node::Node;
 use crate::panic::{Panic, caught};
-use crate::record::{self, ABORT, CANCEL, Kind, Record, Wait};
+use crate::record::{self, ABORT, CANCEL, Kind, Record};
+use crate::wait::Wait;
 
 /// What the end of a task means to the scope or group that owns it.
 pub(crate) trait Ending {

@@ -12,9 +12,10 @@ use serde::Serialize;
 use crate::clock;
 use crate::node::{Node, NodeKind};
 use crate::queue::QueueStats;
-use crate::record::{CANCEL, Kind, Op, Record, Wait};
+use crate::record::{CANCEL, Kind, Record};
 use crate::root;
 use crate::shutdown::Straggler;
+use crate::wait::Wait;
 
 /// Everything that lives in the process.
 #[derive(Clone, Debug, Serialize)]
@@ -220,16 +221,8 @@ fn state(record: &Record) -> TaskState {
     } else if record.is_running() {
         TaskState::Running
     } else if let Some((wait, from)) = waiting(record, 0) {
-        let op = match wait.op {
-            Op::Recv => "recv",
-            Op::Send => "send",
-            Op::Join => "join",
-            Op::Close => "close",
-            Op::Cancelled => "cancelled",
-            Op::Draining => "draining",
-        };
         TaskState::Waiting(WaitInfo {
-            op,
+            op: wait.op.name(),
             on: Some(wait.on).filter(|on| *on != 0),
             for_ms: millis(clock::since(from)),
         })

@@ -10,8 +10,8 @@ use super::{ObservedQueue, QueueStats, SendError, TryRecvError};
 use crate::carry::{Bind, Carry, Cx};
 use crate::cause::Cancelled;
 use crate::holders::{FREE, IN_TRANSIT};
-use crate::record::{Op, Wait};
 use crate::track::Leaf;
+use crate::wait::{Op, Wait};
 
 pub(super) fn open<'t, T: Send + 'static>(cx: &'t Cx, chan: Arc<Chan<T>>) -> (Tx<'t, T>, Rx<'t, T>) {
     let place = cx.task_id();
