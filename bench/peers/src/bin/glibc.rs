@@ -1,0 +1,5 @@
+//! The measurements with the system's allocator.
+
+fn main() -> std::process::ExitCode {
+    peers::run("glibc's malloc")
+}
