@@ -35,8 +35,28 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// Runs an `async fn` as a test on a runtime of its own, and fails it if it leaves a task behind: Bowline's or bare
 /// tokio's. The failure names Bowline's tasks and where they were spawned.
 ///
-/// Options: `worker_threads = N` (several threads instead of the test's own), `start_paused = true` (tokio's clock stands
-/// still and jumps), `allow_adoption` (the test drops futures of scopes on purpose).
+/// The function returns `()` or a `Result<(), E>` with `E: Debug`. What else fails it, and how schedules and the capacity sweep
+/// work, is told at `bowline::testing`.
+///
+/// | option | effect |
+/// |---|---|
+/// | `worker_threads = N` | several threads instead of the test's own |
+/// | `start_paused = true` | tokio's clock stands still, and jumps when everybody waits for it |
+/// | `schedules = N` | runs the body under N schedules; a failure prints the seed that replays it (`BOWLINE_SEED`) |
+/// | `capacity_one` | runs the body once more with every queue at a capacity of one item |
+/// | `timeout_secs = N` | the test's limit in real time, 60 if it says nothing; beyond, it fails with the live tree |
+/// | `allow_adoption` | the test drops futures of scopes on purpose |
+/// | `allow_panics` | bare tokio tasks of the test panic on purpose |
+///
+/// `start_paused`, `schedules` and `capacity_one` need bowline's feature `test-util`.
+///
+/// ```
+/// #[bowline::test(start_paused = true, schedules = 20)]
+/// async fn a_late_answer_is_an_error() {
+///     let late = bowline::timeout(std::time::Duration::from_secs(1), std::future::pending::<()>()).await;
+///     assert!(late.unwrap_err().is_deadline());
+/// }
+/// ```
 #[proc_macro_attribute]
 pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let arguments = parse_macro_input!(arguments as Arguments);
@@ -51,6 +71,24 @@ struct Arguments {
     shutdown_within: Option<LitStr>,
     start_paused: Option<LitBool>,
     allow_adoption: Option<Ident>,
+    allow_panics: Option<Ident>,
+    schedules: Option<LitInt>,
+    capacity_one: Option<Ident>,
+    timeout_secs: Option<LitInt>,
+}
+
+impl Arguments {
+    /// The options of tests alone, as far as they were given.
+    fn of_tests(&self) -> [(&'static str, Option<proc_macro2::Span>); 6] {
+        [
+            ("start_paused", self.start_paused.as_ref().map(Spanned::span)),
+            ("allow_adoption", self.allow_adoption.as_ref().map(Spanned::span)),
+            ("allow_panics", self.allow_panics.as_ref().map(Spanned::span)),
+            ("schedules", self.schedules.as_ref().map(Spanned::span)),
+            ("capacity_one", self.capacity_one.as_ref().map(Spanned::span)),
+            ("timeout_secs", self.timeout_secs.as_ref().map(Spanned::span)),
+        ]
+    }
 }
 
 impl Parse for Arguments {
@@ -64,8 +102,13 @@ impl Parse for Arguments {
                 "shutdown_within" => arguments.shutdown_within = Some(value(input)?),
                 "start_paused" => arguments.start_paused = Some(value(input)?),
                 "allow_adoption" => arguments.allow_adoption = Some(key),
+                "allow_panics" => arguments.allow_panics = Some(key),
+                "schedules" => arguments.schedules = Some(above_zero(input)?),
+                "capacity_one" => arguments.capacity_one = Some(key),
+                "timeout_secs" => arguments.timeout_secs = Some(above_zero(input)?),
                 unknown => {
-                    let known = "name, worker_threads, shutdown_within, start_paused, allow_adoption";
+                    let known = "name, worker_threads, shutdown_within, start_paused, allow_adoption, allow_panics, \
+                                 schedules, capacity_one, timeout_secs";
                     return Err(Error::new(
                         key.span(),
                         format!("unknown option `{unknown}`; there are {known}"),
@@ -83,6 +126,14 @@ impl Parse for Arguments {
 fn value<T: Parse>(input: ParseStream<'_>) -> syn::Result<T> {
     input.parse::<Token![=]>()?;
     input.parse()
+}
+
+fn above_zero(input: ParseStream<'_>) -> syn::Result<LitInt> {
+    let number: LitInt = value(input)?;
+    match number.base10_parse::<u64>()? {
+        0 => Err(Error::new(number.span(), "this is at least 1")),
+        _ => Ok(number),
+    }
 }
 
 fn check(function: &ItemFn) -> syn::Result<()> {
@@ -105,8 +156,9 @@ fn refuse(option: Option<proc_macro2::Span>, name: &str, at: &str) -> syn::Resul
 
 fn expand_main(arguments: &Arguments, function: &ItemFn) -> syn::Result<Tokens> {
     check(function)?;
-    refuse(arguments.start_paused.as_ref().map(Spanned::span), "start_paused", "test")?;
-    refuse(arguments.allow_adoption.as_ref().map(Spanned::span), "allow_adoption", "test")?;
+    for (name, given) in arguments.of_tests() {
+        refuse(given, name, "test")?;
+    }
     let ItemFn { attrs, vis, sig, block } = function;
     let name = arguments.name.as_ref().map_or_else(|| quote!(env!("CARGO_PKG_NAME")), |name| quote!(#name));
     let threads = arguments.worker_threads.as_ref().map(|threads| quote!(.worker_threads(#threads)));
@@ -128,7 +180,7 @@ fn expand_main(arguments: &Arguments, function: &ItemFn) -> syn::Result<Tokens> 
         #vis fn #ident() -> ::std::process::ExitCode {
             async fn body() -> #output #block
             let (value, report) = #run.run(body());
-            ::bowline::testing::conclude(value, &report)
+            ::bowline::testing::harness::conclude(value, &report)
         }
     })
 }
@@ -140,24 +192,32 @@ fn expand_test(arguments: &Arguments, function: &ItemFn) -> syn::Result<Tokens> 
     let ItemFn { attrs, vis, sig, block } = function;
     let (ident, output) = (&sig.ident, &sig.output);
     let name = ident.to_string();
-    let threads = match &arguments.worker_threads {
-        Some(threads) => quote!(::std::option::Option::Some(#threads)),
-        None => quote!(::std::option::Option::None),
-    };
+    let threads = arguments
+        .worker_threads
+        .as_ref()
+        .map(|threads| quote!(worker_threads: ::std::option::Option::Some(#threads),));
+    let schedules = arguments.schedules.as_ref().map(|schedules| quote!(schedules: #schedules,));
+    let limit =
+        arguments.timeout_secs.as_ref().map(|secs| quote!(limit: ::std::time::Duration::from_secs(#secs),));
     let paused = arguments.start_paused.as_ref().is_some_and(LitBool::value);
-    let adoption = arguments.allow_adoption.is_some();
-    // In doc examples the function is nested and called by nobody: make it callable and call it.
+    let (adoption, panics) = (arguments.allow_adoption.is_some(), arguments.allow_panics.is_some());
+    let capacity_one = arguments.capacity_one.is_some();
     Ok(quote_spanned! {function.span()=>
         #(#attrs)*
         #[::core::prelude::v1::test]
-        #vis fn #ident() #output {
-            let options = ::bowline::testing::Options {
-                name: #name,
-                worker_threads: #threads,
+        #vis fn #ident() {
+            async fn body() #output #block
+            let options = ::bowline::testing::harness::Options {
                 start_paused: #paused,
                 allow_adoption: #adoption,
+                allow_panics: #panics,
+                capacity_one: #capacity_one,
+                #threads
+                #schedules
+                #limit
+                ..::bowline::testing::harness::Options::new(#name)
             };
-            ::bowline::testing::run(options, async #block)
+            ::bowline::testing::harness::test(options, body);
         }
     })
 }

@@ -12,6 +12,10 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::Location;
 
+use crate::channel::{
+    self, Answer, BroadcastRx, BroadcastTx, RendezvousRx, RendezvousTx, Reply, WatchRx, WatchTx,
+};
+use crate::lock::{self, Count, Latch, Notifier, Notify, Seat};
 use crate::queue::{self, Bound, Overflow, Rx, Tx};
 use crate::record;
 use crate::share::Shared;
@@ -50,6 +54,98 @@ impl Cx {
         queue::open(self, crate::site::intern(name, Location::caller()), bound, overflow)
     }
 
+    /// Makes a channel for one answer: the duty to answer, and the right to the answer.
+    ///
+    /// If the [`Reply`] is dropped unused, be it by an early return or by a panic, the wait for the [`Answer`] ends at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # bowline::testing::example(async {
+    /// bowline::scope("sum", async |s| {
+    ///     let (reply, mut answer) = s.oneshot("sum");
+    ///     s.spawn_with("add", reply, async |_cx, reply| Ok(drop(reply.send(1 + 2))));
+    ///     assert_eq!(answer.recv().await?, 3);
+    ///     Ok::<_, bowline::Cancelled>(())
+    /// })
+    /// .await
+    /// # }).unwrap();
+    /// ```
+    #[track_caller]
+    pub fn oneshot<T: Send + 'static>(&self, name: &'static str) -> (Reply<'_, T>, Answer<'_, T>) {
+        channel::open_oneshot(self, crate::site::intern(name, Location::caller()))
+    }
+
+    /// Makes a channel for the latest value of something, a configuration for example. Receivers learn that it changed, not
+    /// how often.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # bowline::testing::example(async {
+    /// bowline::scope("reload", async |s| {
+    ///     let (tx, mut rx) = s.watch("level", "info");
+    ///     assert_eq!(rx.cloned(), "info");
+    ///     s.spawn_with("reload", tx, async |_cx, tx| Ok(tx.send("debug")));
+    ///     rx.changed().await?;
+    ///     assert_eq!(rx.cloned(), "debug");
+    ///     assert!(rx.changed().await.is_err()); // no sender is left: this was the last
+    ///     Ok::<_, bowline::Cancelled>(())
+    /// })
+    /// .await
+    /// # }).unwrap();
+    /// ```
+    #[track_caller]
+    pub fn watch<T: Send + Sync + 'static>(
+        &self,
+        name: &'static str,
+        initial: T,
+    ) -> (WatchTx<'_, T>, WatchRx<'_, T>) {
+        channel::open_watch(self, crate::site::intern(name, Location::caller()), initial)
+    }
+
+    /// Makes a channel that gives every item to every receiver and keeps the last `capacity` items for the slow ones.
+    ///
+    /// Senders never wait. A receiver that is more than `capacity` items behind is told what it missed
+    /// ([`Lagged`](crate::Lagged)).
+    ///
+    /// # Panics
+    ///
+    /// If `capacity` is 0: nothing could be received.
+    #[track_caller]
+    pub fn broadcast<T: Send + Sync + 'static>(
+        &self,
+        name: &'static str,
+        capacity: usize,
+    ) -> (BroadcastTx<'_, T>, BroadcastRx<'_, T>) {
+        assert!(capacity > 0, "a broadcast needs room for at least one item");
+        channel::open_broadcast(self, crate::site::intern(name, Location::caller()), capacity)
+    }
+
+    /// Makes a channel without a buffer: a send is done when a receiver has the item.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # bowline::testing::example(async {
+    /// bowline::scope("relay", async |s| {
+    ///     let (tx, rx) = s.rendezvous("baton");
+    ///     let runner = s.spawn_with("runner", rx, async |_cx, rx| rx.recv().await);
+    ///     tx.send("baton").await?; // from here on the runner has it
+    ///     assert_eq!(runner.await?, Some("baton"));
+    ///     Ok::<_, bowline::Cancelled>(())
+    /// })
+    /// .await
+    /// # }).unwrap();
+    /// ```
+    #[track_caller]
+    pub fn rendezvous<T: Send + 'static>(
+        &self,
+        name: &'static str,
+    ) -> (RendezvousTx<'_, T>, RendezvousRx<'_, T>) {
+        channel::open_rendezvous(self, crate::site::intern(name, Location::caller()))
+    }
+
     /// Makes an object that several tasks may hold, with its holders known.
     ///
     /// # Examples
@@ -74,6 +170,30 @@ impl Cx {
     #[track_caller]
     pub fn share<S: Send + Sync + 'static>(&self, name: &'static str, object: S) -> Shared<'_, S> {
         Shared::new(self, crate::site::intern(name, Location::caller()), object)
+    }
+
+    /// Makes a [`Notify`] to wait at, and the first right to notify, held by this task.
+    #[track_caller]
+    pub fn notify(&self, name: &'static str) -> (Notifier<'_>, Notify) {
+        lock::open_notify(self, name, Location::caller())
+    }
+
+    /// Makes a [`Latch`] and the first count that holds it shut, held by this task.
+    #[track_caller]
+    pub fn latch(&self, name: &'static str) -> (Count<'_>, Latch) {
+        lock::open_latch(self, name, Location::caller())
+    }
+
+    /// Makes a barrier and returns its `seats` seats, all held by this task: hand them out. See [`Seat`].
+    ///
+    /// # Panics
+    ///
+    /// If `seats` is 0: nobody could ever arrive.
+    #[track_caller]
+    #[must_use = "a barrier is its seats; those dropped break it"]
+    pub fn barrier(&self, name: &'static str, seats: usize) -> Vec<Seat<'_>> {
+        assert!(seats > 0, "a barrier needs at least one seat");
+        lock::open_barrier(self, name, Location::caller(), seats)
     }
 }
 

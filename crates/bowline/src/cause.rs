@@ -16,6 +16,8 @@ pub enum Cause {
     SiblingFailed(&'static str),
     /// The task of this name, in the same scope, panicked.
     SiblingPanicked(&'static str),
+    /// The group had what its policy asks for, or could no longer get it.
+    Decided,
     /// The body of the scope returned an error or panicked.
     BodyFailed,
     /// The future of the scope was dropped before it had ended: by a foreign `select!`, a timeout, a client that left.
@@ -30,6 +32,10 @@ pub enum Cause {
     QueueClosed,
     /// A send failed because the queue is full, and its error was turned into this one.
     QueueFull,
+    /// The channel of this name has no sender any more: what was waited for will not come.
+    SendersGone(&'static str),
+    /// A wait at a semaphore, a notification or a barrier was refused for this reason, and its error was turned into this one.
+    Refused(&'static str),
     /// The process is shutting down and the time for draining is over.
     Shutdown,
 }
@@ -41,6 +47,7 @@ impl fmt::Display for Cause {
             Cause::DeadlineExceeded => f.write_str("deadline exceeded"),
             Cause::SiblingFailed(name) => write!(f, "task `{name}` failed"),
             Cause::SiblingPanicked(name) => write!(f, "task `{name}` panicked"),
+            Cause::Decided => f.write_str("the result of the group was decided"),
             Cause::BodyFailed => f.write_str("the scope's body failed"),
             Cause::ScopeDropped => f.write_str("the scope was dropped before its end"),
             Cause::ScopeClosed => f.write_str("the scope is closed"),
@@ -48,6 +55,8 @@ impl fmt::Display for Cause {
             Cause::Failed => f.write_str("the task failed; its scope carries the error"),
             Cause::QueueClosed => f.write_str("a queue has no receiver any more"),
             Cause::QueueFull => f.write_str("a queue is full"),
+            Cause::SendersGone(name) => write!(f, "`{name}` has no sender any more"),
+            Cause::Refused(reason) => f.write_str(reason),
             Cause::Shutdown => f.write_str("the process is shutting down"),
         }
     }

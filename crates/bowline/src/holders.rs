@@ -39,6 +39,10 @@ impl Holders {
         self.remove(from);
     }
 
+    pub(crate) fn total(&self) -> u32 {
+        self.total
+    }
+
     pub(crate) fn places(&self) -> Vec<(u64, u32)> {
         self.places.clone()
     }

@@ -85,7 +85,7 @@ pub(crate) fn caught(task: &'static str, payload: Box<dyn Any + Send>) -> Panic 
     }
 }
 
-fn message_of(payload: &(dyn Any + Send)) -> String {
+pub(crate) fn message_of(payload: &(dyn Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&'static str>() {
         (*text).to_owned()
     } else if let Some(text) = payload.downcast_ref::<String>() {
@@ -114,6 +114,8 @@ pub(crate) fn install_hook() {
                 let place = info.location().map(ToString::to_string);
                 let seen = Seen { place, backtrace: Backtrace::capture() };
                 LAST.with(|last| *last.borrow_mut() = Some(seen));
+            } else {
+                crate::testing::trial::note_foreign_panic(info);
             }
             previous(info);
         }));

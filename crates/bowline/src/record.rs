@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::Waker;
 
 use crate::cause::Cause;
+use crate::channel::ObservedChannel;
 use crate::clock;
 use crate::node::{Node, NodeKind};
 use crate::queue::ObservedQueue;
@@ -75,6 +76,8 @@ struct Extra {
     cause: Option<Cause>,
     /// Queues created here.
     queues: Weaks<dyn ObservedQueue>,
+    /// Other channels created here.
+    channels: Weaks<dyn ObservedChannel>,
 }
 
 /// References to things that come and go. The dead are swept when they may be half of it: a constant cost per insert.
@@ -316,6 +319,17 @@ impl Record {
     pub(crate) fn queues(&self) -> Vec<Arc<dyn ObservedQueue>> {
         match self.extra.get() {
             Some(extra) => extra.lock_unpoisoned().queues.living(),
+            None => Vec::new(),
+        }
+    }
+
+    pub(crate) fn list_channel(&self, channel: Weak<dyn ObservedChannel>) {
+        self.extra().lock_unpoisoned().channels.insert(channel);
+    }
+
+    pub(crate) fn channels(&self) -> Vec<Arc<dyn ObservedChannel>> {
+        match self.extra.get() {
+            Some(extra) => extra.lock_unpoisoned().channels.living(),
             None => Vec::new(),
         }
     }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::node::Node;
 use crate::record::Record;
 use crate::sync::LockExt;
+use crate::testing::trial::Trial;
 
 /// How far an ordered shutdown has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,16 +34,31 @@ pub(crate) struct RootState {
     requested: OnceLock<&'static str>,
     /// Tasks that outlived the future of their scope.
     adopted: AtomicU64,
+    /// What a test asks of this run.
+    trial: Option<Trial>,
 }
 
 impl RootState {
     pub(crate) fn new() -> Arc<Self> {
+        Self::with(None)
+    }
+
+    pub(crate) fn of_test(trial: Trial) -> Arc<Self> {
+        Self::with(Some(trial))
+    }
+
+    fn with(trial: Option<Trial>) -> Arc<Self> {
         Arc::new(Self {
             phase: watch::Sender::new(Phase::Running),
             drains: watch::Sender::new(false),
             requested: OnceLock::new(),
             adopted: AtomicU64::new(0),
+            trial,
         })
+    }
+
+    pub(crate) fn trial(&self) -> Option<&Trial> {
+        self.trial.as_ref()
     }
 
     /// Begins the draining because the program asks for it; the first reason counts.

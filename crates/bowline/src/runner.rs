@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use crate::cause::{Cancelled, Cause};
 use crate::node::{Done, Node};
 use crate::panic::Panic;
-use crate::race::{Either, race};
+use crate::combine::{Either, race};
 use crate::record::{ABORT, CANCEL, Kind, Record};
 use crate::root::{self, Phase, RootState};
 use crate::scope::{list, spawn_tracked};

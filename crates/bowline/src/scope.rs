@@ -13,6 +13,7 @@ use std::sync::{Arc, Weak};
 
 use crate::carry::{Bind, Carry, Cx, TaskFn};
 use crate::cause::{Cancelled, Cause};
+use crate::channel::{Answer, BroadcastRx, BroadcastTx, RendezvousRx, RendezvousTx, Reply, WatchRx, WatchTx};
 use crate::handle::Handle;
 use crate::node::{Failure, Node, NodeKind};
 use crate::opening::Opened;
@@ -208,6 +209,45 @@ impl<E: From<Cancelled> + Send + 'static> Scope<E> {
         overflow: Overflow,
     ) -> (Tx<'_, T>, Rx<'_, T>) {
         self.cx.queue(name, bound, overflow)
+    }
+
+    /// Makes a channel for one answer, both ends held by this task. See [`Cx::oneshot`].
+    #[track_caller]
+    pub fn oneshot<T: Send + 'static>(&self, name: &'static str) -> (Reply<'_, T>, Answer<'_, T>) {
+        self.cx.oneshot(name)
+    }
+
+    /// Makes a channel for the latest value, both ends held by this task. See [`Cx::watch`].
+    #[track_caller]
+    pub fn watch<T: Send + Sync + 'static>(
+        &self,
+        name: &'static str,
+        initial: T,
+    ) -> (WatchTx<'_, T>, WatchRx<'_, T>) {
+        self.cx.watch(name, initial)
+    }
+
+    /// Makes a channel that gives every item to everybody, both ends held by this task. See [`Cx::broadcast`].
+    ///
+    /// # Panics
+    ///
+    /// If `capacity` is 0.
+    #[track_caller]
+    pub fn broadcast<T: Send + Sync + 'static>(
+        &self,
+        name: &'static str,
+        capacity: usize,
+    ) -> (BroadcastTx<'_, T>, BroadcastRx<'_, T>) {
+        self.cx.broadcast(name, capacity)
+    }
+
+    /// Makes a channel without a buffer, both ends held by this task. See [`Cx::rendezvous`].
+    #[track_caller]
+    pub fn rendezvous<T: Send + 'static>(
+        &self,
+        name: &'static str,
+    ) -> (RendezvousTx<'_, T>, RendezvousRx<'_, T>) {
+        self.cx.rendezvous(name)
     }
 
     /// Returns the body's own context.

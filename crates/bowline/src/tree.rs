@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::channel::ChannelStats;
 use crate::clock;
 use crate::node::{Node, NodeKind};
 use crate::queue::QueueStats;
@@ -54,6 +55,8 @@ pub struct ScopeInfo {
     pub scopes: Vec<ScopeInfo>,
     /// Queues made in its body.
     pub queues: Vec<QueueStats>,
+    /// Other channels made in its body.
+    pub channels: Vec<ChannelStats>,
 }
 
 /// A live task.
@@ -80,6 +83,8 @@ pub struct TaskInfo {
     pub scopes: Vec<ScopeInfo>,
     /// Queues made inside it.
     pub queues: Vec<QueueStats>,
+    /// Other channels made inside it.
+    pub channels: Vec<ChannelStats>,
 }
 
 /// What a task does at the moment it was looked at.
@@ -178,6 +183,7 @@ impl Walk {
             tasks: Vec::new(),
             scopes: Vec::new(),
             queues: Vec::new(),
+            channels: Vec::new(),
         };
         if depth >= MAX_DEPTH {
             return info;
@@ -186,6 +192,7 @@ impl Walk {
             Kind::Strand => {
                 info.scopes.extend(record.nested().iter().map(|nested| self.scope(nested, depth + 1)));
                 info.queues.extend(record.queues().iter().map(|queue| queue.stats()));
+                info.channels.extend(record.channels().iter().map(|channel| channel.stats()));
             }
             Kind::Task | Kind::Blocking => info.tasks.push(self.task(record, depth)),
         });
@@ -209,11 +216,12 @@ impl Walk {
             cancelled: record.flags() & CANCEL != 0,
             scopes: record.nested().iter().map(|nested| self.scope(nested, depth + 1)).collect(),
             queues: record.queues().iter().map(|queue| queue.stats()).collect(),
+            channels: record.channels().iter().map(|channel| channel.stats()).collect(),
         }
     }
 }
 
-fn state(record: &Record) -> TaskState {
+pub(crate) fn state(record: &Record) -> TaskState {
     if record.has_ended() {
         TaskState::Ended
     } else if record.kind == Kind::Blocking {
@@ -295,6 +303,12 @@ impl fmt::Display for TaskState {
                 match wait.op {
                     "cancelled" => f.write_str("waiting for the cancel")?,
                     "draining" => f.write_str("waiting for the drain")?,
+                    "changed" => f.write_str("waiting for a change")?,
+                    "reply" => f.write_str("waiting for the reply")?,
+                    "closed" => f.write_str("waiting for the close")?,
+                    "notified" => f.write_str("waiting for a notification")?,
+                    "latch" => f.write_str("waiting for a latch")?,
+                    "barrier" => f.write_str("waiting at a barrier")?,
                     op => write!(f, "waiting to {op}")?,
                 }
                 if let Some(on) = wait.on {
@@ -309,7 +323,7 @@ impl fmt::Display for TaskState {
     }
 }
 
-/// How many tasks of one name in one scope the text shows; the JSON has all.
+/// How many tasks, or channels, of one name in one scope the text shows; the JSON has all.
 const SHOWN_PER_NAME: usize = 10;
 
 impl fmt::Display for Tree {
@@ -335,34 +349,49 @@ fn write_scope(text: &mut String, scope: &ScopeInfo, depth: usize) -> fmt::Resul
     for queue in &scope.queues {
         write_queue(text, queue, inner)?;
     }
-    let mut shown: Vec<(&str, usize)> = Vec::new();
-    for task in &scope.tasks {
-        let at = match shown.iter().position(|(name, _)| *name == task.name) {
-            Some(at) => at,
-            None => {
-                shown.push((task.name, 0));
-                shown.len() - 1
-            }
-        };
-        shown[at].1 += 1;
-        if shown[at].1 <= SHOWN_PER_NAME {
-            write_task(text, task, inner)?;
-        }
-    }
-    for (name, count) in shown {
-        if count > SHOWN_PER_NAME {
-            writeln!(text, "{:inner$}… {} more `{name}`", "", count - SHOWN_PER_NAME)?;
-        }
-    }
+    write_some(text, &scope.channels, inner, |channel| channel.name, write_channel)?;
+    write_some(text, &scope.tasks, inner, |task| task.name, write_task)?;
     for nested in &scope.scopes {
         write_scope(text, nested, inner)?;
     }
     Ok(())
 }
 
+/// Writes the first of each name, and how many more there are.
+fn write_some<T>(
+    text: &mut String,
+    things: &[T],
+    depth: usize,
+    name: fn(&T) -> &'static str,
+    write: fn(&mut String, &T, usize) -> fmt::Result,
+) -> fmt::Result {
+    let mut shown: Vec<(&str, usize)> = Vec::new();
+    for thing in things {
+        let name = name(thing);
+        let at = match shown.iter().position(|(known, _)| *known == name) {
+            Some(at) => at,
+            None => {
+                shown.push((name, 0));
+                shown.len() - 1
+            }
+        };
+        shown[at].1 += 1;
+        if shown[at].1 <= SHOWN_PER_NAME {
+            write(text, thing, depth)?;
+        }
+    }
+    for (name, count) in shown {
+        if count > SHOWN_PER_NAME {
+            writeln!(text, "{:depth$}… {} more `{name}`", "", count - SHOWN_PER_NAME)?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes the scope's own line and says how deep its content stands; contexts that own nothing are left out.
 fn write_head(text: &mut String, scope: &ScopeInfo, depth: usize) -> Result<Option<usize>, fmt::Error> {
-    let owns_nothing = scope.tasks.is_empty() && scope.scopes.is_empty() && scope.queues.is_empty();
+    let makes_nothing = scope.queues.is_empty() && scope.channels.is_empty();
+    let owns_nothing = scope.tasks.is_empty() && scope.scopes.is_empty() && makes_nothing;
     if owns_nothing && (scope.kind == "timeout" || scope.kind == "shielded") {
         return Ok(None);
     }
@@ -380,6 +409,7 @@ fn write_task(text: &mut String, task: &TaskInfo, depth: usize) -> fmt::Result {
     for queue in &task.queues {
         write_queue(text, queue, depth + 2)?;
     }
+    write_some(text, &task.channels, depth + 2, |channel| channel.name, write_channel)?;
     for scope in &task.scopes {
         write_scope(text, scope, depth + 2)?;
     }
@@ -399,6 +429,17 @@ fn write_queue(text: &mut String, queue: &QueueStats, depth: usize) -> fmt::Resu
     for (count, what) in
         [(queue.dropped, "dropped"), (queue.refused, "refused"), (queue.abandoned, "abandoned")]
     {
+        if count > 0 {
+            write!(text, ", {count} {what}")?;
+        }
+    }
+    writeln!(text)
+}
+
+fn write_channel(text: &mut String, channel: &ChannelStats, depth: usize) -> fmt::Result {
+    let ChannelStats { kind, name, id, depth_items, max_items, sent, .. } = channel;
+    write!(text, "{:depth$}<{kind}> {name} #{id}  {depth_items}/{max_items}, {sent} sent", "")?;
+    for (count, what) in [(channel.missed, "missed"), (channel.abandoned, "abandoned")] {
         if count > 0 {
             write!(text, ", {count} {what}")?;
         }

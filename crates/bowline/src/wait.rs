@@ -41,6 +41,19 @@ ops! {
     Close = 4, "close";
     Cancelled = 5, "cancelled";
     Draining = 6, "draining";
+    Lock = 7, "lock";
+    Read = 8, "read";
+    Write = 9, "write";
+    Acquire = 10, "acquire";
+    Notified = 11, "notified";
+    Barrier = 12, "barrier";
+    Latch = 13, "latch";
+    Changed = 14, "changed";
+    Reply = 15, "reply";
+    Spawn = 16, "spawn";
+    Sleep = 17, "sleep";
+    Merge = 18, "merge";
+    Closed = 19, "closed";
 }
 
 const OP_SHIFT: u32 = 56;

@@ -348,7 +348,7 @@ async fn a_cancel_is_shown_with_its_cause() {
 
 #[bowline::test]
 async fn the_text_shows_some_of_many_and_the_json_all() {
-    group("accepts", CollectAll, async |g| {
+    let _ = group("accepts", CollectAll, async |g| {
         for _ in 0..25 {
             g.spawn("connection", pending::<Result<(), Cancelled>>());
         }

@@ -155,7 +155,8 @@ pub(super) enum Offered<T> {
 }
 
 impl<T> Chan<T> {
-    pub(super) fn new(site: &'static Site, bound: Bound<T>, overflow: Overflow) -> Arc<Self> {
+    pub(super) fn new(site: &'static Site, mut bound: Bound<T>, overflow: Overflow) -> Arc<Self> {
+        bound.items = crate::testing::trial::capacity(bound.items);
         let state = State {
             items: VecDeque::new(),
             bytes: 0,

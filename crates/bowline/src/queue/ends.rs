@@ -10,6 +10,7 @@ use super::{ObservedQueue, QueueStats, SendError, TryRecvError};
 use crate::carry::{Bind, Carry, Cx};
 use crate::cause::Cancelled;
 use crate::holders::{FREE, IN_TRANSIT};
+use crate::testing::trial;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
 
@@ -37,6 +38,7 @@ impl<T> SendEnd<T> {
     }
 
     async fn send(&self, item: T) -> Result<(), SendError<T>> {
+        trial::turn().await;
         if let Err(cancelled) = Leaf::check() {
             return Err(SendError::Cancelled(item, cancelled));
         }
@@ -51,6 +53,7 @@ impl<T> SendEnd<T> {
     }
 
     async fn reserve(&self) -> Result<Permit<'_, T>, SendError<()>> {
+        trial::turn().await;
         Leaf::check().map_err(|cancelled| SendError::Cancelled((), cancelled))?;
         if let Some(id) = self.chan.ask_room(Some(Waker::noop()))? {
             RoomWait { chan: &self.chan, id, leaf: Leaf::default(), armed: true }.granted().await?;
@@ -133,6 +136,7 @@ impl<T> RecvEnd<T> {
     }
 
     async fn recv(&self) -> Result<Option<T>, Cancelled> {
+        trial::turn().await;
         let mut wait = ItemWait { chan: &self.chan, id: None, leaf: Leaf::default() };
         poll_fn(|cx| wait.poll(cx)).await
     }

@@ -1,0 +1,341 @@
+//! What all locks share: one lock around a line and a rule, and the one future that waits in it.
+//!
+//! A [`Rule`] is sequential: who may pass, who is granted what, what to do with what somebody leaves behind. Everything
+//! subtle about waiting - cancellation, wakers, giving the place back - is in [`Waiting`], once.
+
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use super::line::{Key, Left, Line, Stage};
+use crate::cause::Cancelled;
+use crate::record::next_id;
+use crate::resource::{self, Facts, HeldFact, Resource, ResourceKind, ResourceState, RightFact, Who};
+use crate::site::{self, Site};
+use crate::sync::{Arc, LockExt, Mutex};
+use crate::track::Leaf;
+use crate::wait::{Op, Wait};
+
+/// What somebody asks for.
+#[derive(Clone, Copy)]
+pub(super) struct Ask {
+    pub(super) op: Op,
+    pub(super) need: usize,
+    /// How many calls to everybody there had been when the question was asked (`Notify`).
+    pub(super) calls: u64,
+}
+
+/// Who passes a lock, who waits and who is refused. Runs under the lock; wakes nobody itself.
+pub(super) trait Rule: Send + 'static {
+    /// What somebody who passes takes along.
+    type Pass;
+    /// Why somebody never will.
+    type Refusal;
+
+    const KIND: ResourceKind;
+
+    /// Somebody asks. `None`: has to wait. It is asked again before joining the line, so "wait" must change nothing.
+    fn enter(
+        &mut self,
+        line: &mut Line,
+        ask: Ask,
+        who: Who,
+        wakes: &mut Wakes,
+    ) -> Option<Result<Self::Pass, Self::Refusal>>;
+
+    /// Somebody granted comes to fetch.
+    fn fetch(&mut self, line: &mut Line, key: Key) -> Self::Pass;
+
+    /// Why somebody who waits for `need` does so in vain, if it is in vain.
+    fn refusal(&self, need: usize) -> Option<Self::Refusal>;
+
+    /// A place that was waiting or granted has been given up.
+    fn left(&mut self, line: &mut Line, left: &Left, wakes: &mut Wakes);
+
+    fn state(&self, line: &Line) -> ResourceState;
+
+    fn held(&self, line: &Line) -> Vec<HeldFact> {
+        let _ = line;
+        Vec::new()
+    }
+
+    fn rights(&self) -> Vec<RightFact> {
+        Vec::new()
+    }
+
+    /// Whether whoever can reach it by reference can fire it.
+    fn is_open_ended(&self) -> bool {
+        false
+    }
+}
+
+/// What has to happen after the lock is released. The usual one waker needs no allocation.
+#[derive(Default)]
+pub(super) struct Wakes {
+    first: Option<Waker>,
+    more: Vec<Waker>,
+    stale: Option<Waker>,
+}
+
+impl Wakes {
+    pub(super) fn add(&mut self, waker: Option<Waker>) {
+        if self.first.is_none() {
+            self.first = waker;
+        } else {
+            self.more.extend(waker);
+        }
+    }
+
+    pub(super) fn add_all(&mut self, wakers: Vec<Waker>) {
+        self.more.extend(wakers);
+    }
+
+    fn run(self) {
+        self.first.into_iter().chain(self.more).for_each(Waker::wake);
+        drop(self.stale);
+    }
+}
+
+/// One lock of any kind.
+pub(super) struct Core<R> {
+    pub(super) id: u64,
+    pub(super) site: &'static Site,
+    state: Mutex<State<R>>,
+}
+
+pub(super) struct State<R> {
+    pub(super) line: Line,
+    pub(super) rule: R,
+    /// Where the lock lay when it was last used by reference.
+    lies_at: usize,
+    /// Whether it stands in the registry.
+    listed: bool,
+    waits: u64,
+    pub(super) panicked: u64,
+}
+
+impl<R: Rule> Core<R> {
+    pub(super) fn new(name: &'static str, place: &'static Location<'static>, rule: R) -> Arc<Self> {
+        let state = State { line: Line::default(), rule, lies_at: 0, listed: false, waits: 0, panicked: 0 };
+        Arc::new(Self { id: next_id(), site: site::intern(name, place), state: Mutex::new(state) })
+    }
+
+    /// One critical section; wakes after it.
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut State<R>, &mut Wakes) -> T) -> T {
+        let mut wakes = Wakes::default();
+        let result = act(&mut self.state.lock_unpoisoned(), &mut wakes);
+        wakes.run();
+        result
+    }
+
+    /// Passes if that is possible without waiting. `lies_at` is the address of the lock's public front.
+    pub(super) fn try_enter(
+        &self,
+        ask: Ask,
+        who: Who,
+        lies_at: usize,
+    ) -> Option<Result<R::Pass, R::Refusal>> {
+        self.with(|state, wakes| {
+            state.lies_at = lies_at;
+            state.rule.enter(&mut state.line, ask, who, wakes)
+        })
+    }
+}
+
+impl<R: Rule> Resource for Core<R> {
+    fn facts(&self) -> Facts {
+        let state = self.state.lock_unpoisoned();
+        let rights = state.rule.rights();
+        Facts {
+            id: self.id,
+            kind: R::KIND,
+            site: self.site,
+            state: state.rule.state(&state.line),
+            waiters: state.line.waiters(),
+            held: state.rule.held(&state.line),
+            handles: rights.iter().map(|right| right.count as usize).sum(),
+            rights,
+            open_ended: state.rule.is_open_ended(),
+            lies_at: state.lies_at,
+            waits: state.waits,
+            panicked: state.panicked,
+        }
+    }
+
+    fn unlist(&self) -> bool {
+        let mut state = self.state.lock_unpoisoned();
+        let idle = state.line.is_empty();
+        state.listed &= !idle;
+        idle
+    }
+}
+
+/// Why a wait ended without a pass.
+pub(super) enum Stopped<R> {
+    Cancelled(Cancelled),
+    Refused(R),
+}
+
+/// A wait for a pass: a place in line from the first poll on, given up when dropped or cancelled.
+pub(super) struct Waiting<'a, R: Rule> {
+    core: &'a Arc<Core<R>>,
+    ask: Ask,
+    at: &'static Location<'static>,
+    branded: bool,
+    lies_at: usize,
+    key: Option<Key>,
+    leaf: Leaf,
+}
+
+impl<'a, R: Rule> Waiting<'a, R> {
+    pub(super) fn new(
+        core: &'a Arc<Core<R>>,
+        ask: Ask,
+        at: &'static Location<'static>,
+        branded: bool,
+        lies_at: usize,
+    ) -> Self {
+        Self { core, ask, at, branded, lies_at, key: None, leaf: Leaf::default() }
+    }
+
+    /// The first poll: passes or joins the line.
+    fn enter(&mut self, cx: &Context<'_>) -> Option<Result<R::Pass, R::Refusal>> {
+        let Self { core, ask, lies_at, .. } = *self;
+        let who = Who::here(self.at, self.branded);
+        if let Some(answer) = core.try_enter(ask, who, lies_at) {
+            return Some(answer);
+        }
+        let waker = cx.waker().clone(); // outside the lock: it may be foreign code
+        let mut unused = None;
+        let (answer, list) = core.with(|state, wakes| {
+            // Once more, in the critical section that joins: what came between would not know of us.
+            if let Some(answer) = state.rule.enter(&mut state.line, ask, who, wakes) {
+                unused = Some(waker);
+                return (Some(answer), false);
+            }
+            self.key = Some(state.line.join(ask.need, who, ask.op.name(), waker));
+            state.waits += 1;
+            (None, !std::mem::replace(&mut state.listed, true))
+        });
+        drop(unused);
+        if list {
+            let resource: Arc<dyn Resource> = core.clone();
+            resource::list(core.id, Arc::downgrade(&resource));
+        }
+        answer
+    }
+
+    /// A later poll: the place may have been granted, or may never be.
+    fn look(&mut self, key: Key, cx: &Context<'_>) -> Option<Result<R::Pass, R::Refusal>> {
+        let mut fresh = None;
+        loop {
+            let looked = self.core.with(|state, wakes| {
+                let State { line, rule, .. } = state;
+                if line.stage(key) == Stage::Granted {
+                    return Some(Some(Ok(rule.fetch(line, key))));
+                }
+                if let Some(refusal) = rule.refusal(line.need(key)) {
+                    let mut left = line.leave(key);
+                    wakes.stale = left.waker.take();
+                    rule.left(line, &left, wakes); // it may have stood in the way of smaller requests
+                    return Some(Some(Err(refusal)));
+                }
+                if line.polled(key, cx.waker()) {
+                    return Some(None);
+                }
+                let fresh = fresh.take()?;
+                wakes.stale = line.renew(key, fresh);
+                Some(None)
+            });
+            if let Some(answer) = looked {
+                if answer.is_some() {
+                    self.key = None;
+                }
+                return answer;
+            }
+            fresh = Some(cx.waker().clone());
+        }
+    }
+
+    fn give_up(&mut self) {
+        self.leaf.clear();
+        let Some(key) = self.key.take() else { return };
+        self.core.with(|state, wakes| {
+            let State { line, rule, .. } = state;
+            let mut left = line.leave(key);
+            wakes.stale = left.waker.take();
+            rule.left(line, &left, wakes);
+        });
+    }
+}
+
+impl<R: Rule> Future for Waiting<'_, R> {
+    type Output = Result<R::Pass, Stopped<R::Refusal>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Err(cancelled) = Leaf::check() {
+            this.give_up();
+            return Poll::Ready(Err(Stopped::Cancelled(cancelled)));
+        }
+        let answer = match this.key {
+            None => this.enter(cx),
+            Some(key) => this.look(key, cx),
+        };
+        if let Some(answer) = answer {
+            this.leaf.clear();
+            return Poll::Ready(answer.map_err(Stopped::Refused));
+        }
+        let wait = Wait { op: this.ask.op, on: this.core.id };
+        match this.leaf.park(cx, wait) {
+            Ok(()) => Poll::Pending,
+            Err(cancelled) => {
+                this.give_up();
+                Poll::Ready(Err(Stopped::Cancelled(cancelled)))
+            }
+        }
+    }
+}
+
+impl<R: Rule> Drop for Waiting<'_, R> {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+impl<'a, R: Rule> Waiting<'a, R> {
+    /// Goes on with `then` in the poll in which the wait is over: nothing can be dropped between the two.
+    pub(super) fn then<T, F>(self, then: F) -> Then<'a, R, F>
+    where
+        F: FnOnce(Result<R::Pass, Stopped<R::Refusal>>) -> T,
+    {
+        Then { waiting: self, then: Some(then) }
+    }
+}
+
+/// A wait and what follows. Written out, because an `async` block would hold the wait twice.
+pub(super) struct Then<'a, R: Rule, F> {
+    waiting: Waiting<'a, R>,
+    then: Option<F>,
+}
+
+/// `then` is moved out to be called and never pinned.
+impl<R: Rule, F> Unpin for Then<'_, R, F> {}
+
+impl<R: Rule, F, T> Future for Then<'_, R, F>
+where
+    F: FnOnce(Result<R::Pass, Stopped<R::Refusal>>) -> T,
+{
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        match Pin::new(&mut self.waiting).poll(cx) {
+            Poll::Ready(passed) => {
+                let then = self.then.take().expect("polled after it had ended");
+                Poll::Ready(then(passed))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
