@@ -97,7 +97,7 @@ pub use lock::{
     SemaphorePermit, TryAcquireError, WriteGuard,
 };
 pub use node::Counts;
-pub use panic::Panic;
+pub use panic::{Panic, PanicClass, PanicStats, TaskPanics, bad_input, panics};
 pub use queue::{
     Bound, FreeRx, FreeTx, Holder, ObservedQueue, Overflow, Permit, QueueStats, Rx, SendError, TryRecvError,
     Tx, observe,
@@ -107,6 +107,6 @@ pub use root::Phase;
 pub use runner::Runner;
 pub use scope::{Scope, ScopeClosed, ScopeHandle, scope};
 pub use share::{FreeShared, Shared};
-pub use shutdown::{Reason, Report, Straggler};
+pub use shutdown::{Blockers, DrainPhase, PhaseTime, Reason, Report, Straggler, drain_phase};
 pub use timeout::{deadline_at, shielded, timeout};
 pub use tree::{ScopeInfo, TaskInfo, TaskState, Tree, WaitInfo, tree};

@@ -35,6 +35,7 @@ pub(crate) enum NodeKind {
     Group,
     Timeout,
     Shield,
+    Drain,
 }
 
 pub(crate) struct Node {
@@ -73,10 +74,22 @@ impl Node {
         deadline: Option<Instant>,
         fail_fast: bool,
     ) -> Arc<Self> {
+        let root = parent.as_ref().and_then(|parent| parent.node.root.clone());
+        Self::open_under(site, kind, parent, root, deadline, fail_fast)
+    }
+
+    /// As `open`, where the root's state is not the parent's: at the top of a drain phase.
+    pub(crate) fn open_under(
+        site: &'static Site,
+        kind: NodeKind,
+        parent: Option<Arc<Record>>,
+        root: Option<Arc<RootState>>,
+        deadline: Option<Instant>,
+        fail_fast: bool,
+    ) -> Arc<Self> {
         // A shield starts a life of its own: neither the cause nor the deadline of its ancestors reaches it.
         let inherited = parent.as_ref().filter(|_| kind != NodeKind::Shield);
         let deadline = earliest(deadline, inherited.and_then(|parent| parent.node.deadline));
-        let root = parent.as_ref().and_then(|parent| parent.node.root.clone());
         let node = Arc::new(Self {
             id: crate::record::next_id(),
             site,

@@ -1,24 +1,29 @@
 //! What the scopes of one process, or of one test, have in common: how far the shutdown has come, and what was adopted.
 
 use std::collections::HashMap;
+use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
+use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::node::Node;
+use crate::panic::Panics;
 use crate::record::Record;
+use crate::shutdown::Turns;
 use crate::sync::LockExt;
 use crate::testing::trial::Trial;
 
 /// How far an ordered shutdown has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Phase {
     /// No shutdown.
     Running,
-    /// Take nothing new; finish what was accepted.
+    /// Take nothing new; finish what was accepted, one drain phase after the other.
     Draining,
     /// The time for draining is over: every context is cancelled.
     Cancelling,
@@ -26,14 +31,25 @@ pub enum Phase {
     Aborting,
 }
 
+/// What the nodes below one root know of it: the state all share, and the drain phase they belong to.
+///
+/// Whatever lives in a drain phase holds one such, so the phase knows when the last is gone.
 pub(crate) struct RootState {
+    shared: Arc<Shared>,
+    /// The drain phase this is a membership in.
+    turn: Option<usize>,
+}
+
+struct Shared {
     phase: watch::Sender<Phase>,
     /// Whether anybody ever waited for the draining to begin. If not, there is nothing to wait for.
     drains: watch::Sender<bool>,
+    turns: Turns,
     /// Why the program itself asked for its end.
     requested: OnceLock<&'static str>,
     /// Tasks that outlived the future of their scope.
     adopted: AtomicU64,
+    panics: Panics,
     /// What a test asks of this run.
     trial: Option<Trial>,
 }
@@ -48,30 +64,33 @@ impl RootState {
     }
 
     fn with(trial: Option<Trial>) -> Arc<Self> {
-        Arc::new(Self {
+        let shared = Arc::new(Shared {
             phase: watch::Sender::new(Phase::Running),
             drains: watch::Sender::new(false),
+            turns: Turns::new(),
             requested: OnceLock::new(),
             adopted: AtomicU64::new(0),
+            panics: Panics::new(),
             trial,
-        })
+        });
+        Arc::new(Self { shared, turn: None })
     }
 
     pub(crate) fn trial(&self) -> Option<&Trial> {
-        self.trial.as_ref()
+        self.shared.trial.as_ref()
     }
 
     /// Begins the draining because the program asks for it; the first reason counts.
     pub(crate) fn request(&self, reason: &'static str) {
-        let _ = self.requested.set(reason);
+        let _ = self.shared.requested.set(reason);
         self.set_phase(Phase::Draining);
     }
 
     /// Waits until the program asks for its end.
     pub(crate) async fn wait_requested(&self) -> &'static str {
-        let mut phases = self.phase.subscribe();
+        let mut phases = self.shared.phase.subscribe();
         loop {
-            if let Some(reason) = self.requested.get() {
+            if let Some(reason) = self.requested() {
                 return reason;
             }
             // The sender is ours and outlives this.
@@ -80,35 +99,82 @@ impl RootState {
     }
 
     pub(crate) fn requested(&self) -> Option<&'static str> {
-        self.requested.get().copied()
+        self.shared.requested.get().copied()
     }
 
     /// Waits until somebody asks whether the draining has begun; returns at once if somebody ever did.
     pub(crate) async fn wait_drains(&self) {
-        let mut drains = self.drains.subscribe();
+        let mut drains = self.shared.drains.subscribe();
         // The sender is ours and outlives this.
         let _ = drains.wait_for(|drains| *drains).await;
     }
 
     pub(crate) fn set_phase(&self, phase: Phase) {
-        self.phase.send_if_modified(|known| {
+        self.shared.phase.send_if_modified(|known| {
             let later = phase > *known;
             *known = phase.max(*known);
             later
         });
+        match phase {
+            Phase::Running => {}
+            Phase::Draining => self.shared.turns.begin(),
+            Phase::Cancelling | Phase::Aborting => self.shared.turns.end(),
+        }
     }
 
+    /// The phase as it is felt here: in a drain phase, the draining begins with its turn.
     pub(crate) fn watch_phase(&self) -> watch::Receiver<Phase> {
-        self.drains.send_if_modified(|drains| !std::mem::replace(drains, true));
-        self.phase.subscribe()
+        self.somebody_drains();
+        match self.turn {
+            Some(turn) => self.shared.turns.watch(turn),
+            None => self.shared.phase.subscribe(),
+        }
+    }
+
+    fn somebody_drains(&self) {
+        self.shared.drains.send_if_modified(|drains| !std::mem::replace(drains, true));
+    }
+
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.shared.turns
+    }
+
+    /// A new membership in the drain phase of this name; it ends when the last reference is dropped.
+    pub(crate) fn join_drain_phase(
+        &self,
+        name: &'static str,
+        place: &'static Location<'static>,
+    ) -> Arc<Self> {
+        self.somebody_drains();
+        let turn = self.shared.turns.join(name, place);
+        Arc::new(Self { shared: Arc::clone(&self.shared), turn: Some(turn) })
+    }
+
+    /// Notes the node of a member, so that it can be cancelled when its time is up.
+    pub(crate) fn list_member(&self, node: &Arc<Node>) {
+        if let Some(turn) = self.turn {
+            self.shared.turns.list(turn, node);
+        }
     }
 
     pub(crate) fn add_adopted(&self, tasks: u64) {
-        self.adopted.fetch_add(tasks, Ordering::Relaxed);
+        self.shared.adopted.fetch_add(tasks, Ordering::Relaxed);
     }
 
     pub(crate) fn adopted(&self) -> u64 {
-        self.adopted.load(Ordering::Relaxed)
+        self.shared.adopted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn panics(&self) -> &Panics {
+        &self.shared.panics
+    }
+}
+
+impl Drop for RootState {
+    fn drop(&mut self) {
+        if let Some(turn) = self.turn {
+            self.shared.turns.leave(turn);
+        }
     }
 }
 

@@ -114,7 +114,7 @@ where
                 E::cancelled(record, Cancelled::new(cause))
             }
             Err(payload) => {
-                let panic = caught(record.site.name, payload); // first: a destructor that panics too would hide its place
+                let panic = caught(record, payload); // first: a destructor that panics too would hide its place
                 // The future may be half-way: drop what is left of it under its own context.
                 let future = &mut this.future;
                 let _ = record::enter(this.record, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
@@ -145,7 +145,7 @@ where
     record.poll_ends();
     let ended = match worked {
         Ok(value) => E::value(&record, value),
-        Err(payload) => E::panicked(&record, caught(record.site.name, payload)),
+        Err(payload) => E::panicked(&record, caught(&record, payload)),
     };
     finish(&record);
     ended
@@ -277,7 +277,7 @@ impl<F: Future> Future for Strand<F> {
             Ok(Step::Ready(value)) => End::Value(value),
             Ok(Step::Cancelled) => End::Cancelled,
             Err(payload) => {
-                let panic = caught(record.site.name, payload);
+                let panic = caught(record, payload);
                 let _ = record::enter(this.record, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
                 End::Panicked(panic)
             }

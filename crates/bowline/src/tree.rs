@@ -15,7 +15,6 @@ use crate::node::{Node, NodeKind};
 use crate::queue::QueueStats;
 use crate::record::{CANCEL, Kind, Record};
 use crate::root;
-use crate::shutdown::Straggler;
 use crate::wait::Wait;
 
 /// Everything that lives in the process.
@@ -43,7 +42,7 @@ pub struct ScopeInfo {
     pub id: u64,
     /// The name given at creation.
     pub name: &'static str,
-    /// What it is: `root`, `scope`, `group`, `timeout`, `shielded`.
+    /// What it is: `root`, `scope`, `group`, `timeout`, `shielded`, `drain phase`.
     pub kind: &'static str,
     /// `file:line` of its creation.
     pub place: String,
@@ -177,6 +176,7 @@ impl Walk {
                 NodeKind::Group => "group",
                 NodeKind::Timeout => "timeout",
                 NodeKind::Shield => "shielded",
+                NodeKind::Drain => "drain phase",
             },
             place: place(node.site),
             cancelled: node.cause().map(|cause| cause.to_string()),
@@ -256,7 +256,7 @@ fn waiting(record: &Record, depth: usize) -> Option<(Wait, u32)> {
     inside.or_else(|| record.wait())
 }
 
-fn place(site: &crate::site::Site) -> String {
+pub(crate) fn place(site: &crate::site::Site) -> String {
     format!("{}:{}", site.place.file(), site.place.line())
 }
 
@@ -264,34 +264,25 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The tasks below `node` that have not ended, for the report of a shutdown.
-pub(crate) fn stragglers(node: &Arc<Node>) -> Vec<Straggler> {
-    let mut found = Vec::new();
-    let top = Walk::default().scope(node, 0);
-    collect_stragglers(&top, "", &mut found);
-    found
-}
-
-fn collect_stragglers(scope: &ScopeInfo, path: &str, found: &mut Vec<Straggler>) {
-    for task in &scope.tasks {
-        let path = if path.is_empty() { task.name.to_owned() } else { format!("{path}/{}", task.name) };
-        let below = found.len();
-        for scope in &task.scopes {
-            collect_stragglers(scope, &path, found);
+/// The name of the task a record belongs to, and the names from the root down to it, joined by `/`. Where no task is ours -
+/// in a framework's handler, in the body of a test - the outermost scope stands for it.
+pub(crate) fn task_and_path(record: &Record) -> (&'static str, String) {
+    let (mut names, mut top) = (Vec::new(), record.node.site.name);
+    let mut at = record;
+    loop {
+        match at.kind {
+            Kind::Strand if at.node.kind != NodeKind::Root => top = at.node.site.name,
+            Kind::Strand => {}
+            Kind::Task | Kind::Blocking => names.push(at.site.name),
         }
-        // A task that only waits for its own is not the culprit: name the deepest.
-        if found.len() == below && task.state != TaskState::Ended {
-            found.push(Straggler {
-                path,
-                place: task.place.clone(),
-                age: Duration::from_millis(task.age_ms),
-                state: task.state.to_string(),
-            });
+        match at.node.parent() {
+            Some(parent) => at = parent,
+            None => break,
         }
     }
-    for inner in &scope.scopes {
-        collect_stragglers(inner, path, found);
-    }
+    let task = names.first().copied().unwrap_or(top);
+    names.reverse();
+    (task, if names.is_empty() { top.to_owned() } else { names.join("/") })
 }
 
 impl fmt::Display for TaskState {

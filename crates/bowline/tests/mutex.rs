@@ -2,11 +2,13 @@
 
 mod support;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bowline::{Cancelled, Cause, Either, Mutex, ResourceState, race, scope, timeout};
+use futures_util::FutureExt as _;
 use support::{cancel_context_everywhere, cancel_everywhere, parked, poll_once, yield_now};
 
 #[bowline::test]
@@ -217,11 +219,10 @@ async fn a_task_that_locks_twice_stands_on_both_sides_and_ends_when_cancelled() 
     assert!(ended.is_err());
 }
 
-#[bowline::test(allow_panics)]
+#[bowline::test]
 async fn a_holder_that_panics_releases_the_lock_and_leaves_a_suspicion() {
-    let lock = Arc::new(Mutex::new("suspect", 1));
-    let theirs = Arc::clone(&lock);
-    let panicked = tokio::spawn(async move { theirs.with(|_| panic!("half-way")).await }).await;
+    let lock = Mutex::new("suspect", 1);
+    let panicked = AssertUnwindSafe(lock.with(|_| panic!("half-way"))).catch_unwind().await;
     assert!(panicked.is_err());
     let mut guard = lock.try_lock().expect("released");
     assert!(guard.is_suspect());
@@ -232,22 +233,20 @@ async fn a_holder_that_panics_releases_the_lock_and_leaves_a_suspicion() {
     assert_eq!(lock.stats().panicked_while_held, 1);
 }
 
-#[bowline::test(allow_panics)]
+#[bowline::test]
 async fn a_guard_taken_and_dropped_by_a_destructor_during_a_panic_leaves_no_suspicion() {
-    struct Tidies(Arc<Mutex<u32>>);
-    impl Drop for Tidies {
+    struct Tidies<'a>(&'a Mutex<u32>);
+    impl Drop for Tidies<'_> {
         fn drop(&mut self) {
             *self.0.try_lock().expect("free") += 1;
         }
     }
-    let lock = Arc::new(Mutex::new("tidied", 0));
-    let tidies = Tidies(Arc::clone(&lock));
-    let panicked = tokio::spawn(async move {
-        let _tidies = tidies;
+    let lock = Mutex::new("tidied", 0);
+    let panics = async {
+        let _tidies = Tidies(&lock);
         panic!("elsewhere");
-    })
-    .await;
-    assert!(panicked.is_err());
+    };
+    assert!(AssertUnwindSafe(panics).catch_unwind().await.is_err());
     assert!(!lock.is_suspect());
     assert_eq!(lock.try_lock().map(|count| *count), Some(1));
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use bowline::{Cancelled, Cause, Phase, Reason, Runner, scope, shielded};
+use bowline::{Cancelled, Cause, Phase, Reason, Runner, TaskState, scope, shielded};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -524,7 +524,7 @@ fn who_does_not_stop_is_in_the_report_and_run_returns_within_the_budget() {
     assert_eq!((value, report.is_clean(), report.phase), (Some(7), false, Phase::Aborting));
     assert_eq!(report.exit_code(), ExitCode::from(3));
     let [straggler] = &report.stragglers[..] else { panic!("{report}") };
-    assert_eq!((straggler.path.as_str(), straggler.state.as_str()), ("stuck", "blocking"));
+    assert_eq!((straggler.path.as_str(), &straggler.state), ("stuck", &TaskState::Blocking));
     assert!(straggler.place.contains("tests/runner.rs:"), "{report}");
     drop(release);
 }

@@ -388,7 +388,7 @@ fn a_panic_of_any_child_fails_the_test() {
             })
         });
         let text = text.expect("it panics");
-        assert!(text.contains("task `deepest` panicked") && text.contains("down here"), "{text}");
+        assert!(text.contains("task `inner/deepest` panicked") && text.contains("down here"), "{text}");
     }
 }
 

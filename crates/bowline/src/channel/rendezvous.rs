@@ -23,6 +23,7 @@ use crate::cause::Cancelled;
 use crate::holders::{FREE, IN_TRANSIT};
 use crate::queue::{SendError, TryRecvError};
 use crate::site::Site;
+use crate::testing::trial;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
 
@@ -243,6 +244,7 @@ impl<'a, T: Send + 'static> Offered<'a, T> {
     }
 
     async fn done(mut self) -> Result<(), SendError<()>> {
+        trial::turn().await;
         poll_fn(|cx| self.poll(cx)).await
     }
 
@@ -330,6 +332,7 @@ impl<T: Send + 'static> RendezvousRx<'_, T> {
     pub fn recv(&self) -> impl Future<Output = Result<Option<T>, Cancelled>> {
         let at = Location::caller();
         async move {
+            trial::turn().await;
             let mut asked = Asked { chan: &self.seat.chan, at, id: None, leaf: Leaf::default() };
             poll_fn(|cx| asked.poll(cx)).await
         }

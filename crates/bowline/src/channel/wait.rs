@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use super::core::{After, Chan, Inside, State};
 use crate::cause::Cancelled;
 use crate::resource::Who;
+use crate::testing::trial;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
 
@@ -132,6 +133,7 @@ pub(super) async fn until<S: State + Send + 'static, R>(
     line: fn(&mut S) -> &mut Waiters,
     mut ready: impl FnMut(&mut Inside<S>) -> Option<R>,
 ) -> Result<R, Cancelled> {
+    trial::turn().await;
     let mut place = Place { chan, line, op, at, id: None, leaf: Leaf::default() };
     poll_fn(|cx| place.poll(cx, &mut ready)).await
 }

@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::policy::FirstSuccess;
 use super::{Group, group};
@@ -91,29 +91,43 @@ async fn spawn_attempts<T, E, F, Fut>(
     T: Send + 'static,
     E: Send + 'static,
 {
-    // One permit per attempt that is over; a success ends the group, and this body with it.
-    let over = Arc::new(Semaphore::new(0));
+    // One permit per attempt that failed. A success ends the group, and this body with it.
+    let failures = Arc::new(Semaphore::new(0));
     for number in 1..=max_attempts {
-        let (future, ended) = (attempt(number), Ended(Arc::clone(&over)));
+        let (future, mut failure) = (attempt(number), SaysFailed(Some(Arc::clone(&failures))));
         let future = async move {
-            let _ended = ended;
-            future.await
+            let result = future.await;
+            if result.is_ok() {
+                failure.retract();
+            }
+            result
         };
         if group.handle.spawn_at(name, place, (), future).is_err() {
             return;
         }
         if number < max_attempts {
-            let failed = async { over.acquire().await.map(tokio::sync::SemaphorePermit::forget) };
+            let failed = async { failures.acquire().await.map(SemaphorePermit::forget) };
             let _ = race(failed, tokio::time::sleep(delay)).await;
+            if crate::check().is_err() {
+                return; // decided in the same moment
+            }
         }
     }
 }
 
-/// Says that an attempt is over, however it ended.
-struct Ended(Arc<Semaphore>);
+/// Says that an attempt has failed, also by a panic.
+struct SaysFailed(Option<Arc<Semaphore>>);
 
-impl Drop for Ended {
+impl SaysFailed {
+    fn retract(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for SaysFailed {
     fn drop(&mut self) {
-        self.0.add_permits(1);
+        if let Some(failures) = &self.0 {
+            failures.add_permits(1);
+        }
     }
 }
