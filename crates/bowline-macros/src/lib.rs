@@ -12,7 +12,8 @@ use syn::{Error, Ident, ItemFn, LitBool, LitInt, LitStr, ReturnType, Token, pars
 /// The function returns `()` or a `Result<(), E>` with `E: Debug`. The process exits with 0 after a clean end, 1 if `main`
 /// failed or panicked, 3 if the shutdown had to be forced; then the tasks that did not stop are named on standard error.
 ///
-/// Options: `name = "…"` (of the root in views), `worker_threads = N`, `shutdown_within = "10s"` (`ms`, `s` or `m`).
+/// Options: `name = "…"` (of the root in views; the binary's otherwise), `worker_threads = N`, `shutdown_within = "10s"`
+/// (`ms`, `s` or `m`).
 ///
 /// ```no_run
 /// #[bowline::main(shutdown_within = "10s")]
@@ -160,7 +161,16 @@ fn expand_main(arguments: &Arguments, function: &ItemFn) -> syn::Result<Tokens> 
         refuse(given, name, "test")?;
     }
     let ItemFn { attrs, vis, sig, block } = function;
-    let name = arguments.name.as_ref().map_or_else(|| quote!(env!("CARGO_PKG_NAME")), |name| quote!(#name));
+    let name = match &arguments.name {
+        Some(name) => quote!(#name),
+        // The binary's, for a package may have several; a crate that is not a binary (a test, say) goes by its package.
+        None => quote! {
+            match (::core::option_env!("CARGO_BIN_NAME"), ::core::option_env!("CARGO_PKG_NAME")) {
+                (::core::option::Option::Some(name), _) | (_, ::core::option::Option::Some(name)) => name,
+                _ => "main",
+            }
+        },
+    };
     let threads = arguments.worker_threads.as_ref().map(|threads| quote!(.worker_threads(#threads)));
     let within = match &arguments.shutdown_within {
         Some(text) => {
@@ -178,8 +188,10 @@ fn expand_main(arguments: &Arguments, function: &ItemFn) -> syn::Result<Tokens> 
     Ok(quote_spanned! {function.span()=>
         #(#attrs)*
         #vis fn #ident() -> ::std::process::ExitCode {
-            async fn body() -> #output #block
-            let (value, report) = #run.run(body());
+            async fn #ident() -> #output #block
+            // Named for the error message: what is held across an await must be able to move between threads.
+            fn main_must_be_send<F: ::core::future::Future + Send>(main: F) -> F { main }
+            let (value, report) = #run.run(main_must_be_send(#ident()));
             ::bowline::testing::harness::conclude(value, &report)
         }
     })

@@ -16,7 +16,7 @@ use crate::channel::{
     self, Answer, BroadcastRx, BroadcastTx, RendezvousRx, RendezvousTx, Reply, WatchRx, WatchTx,
 };
 use crate::lock::{self, Count, Latch, Notifier, Notify, Seat};
-use crate::queue::{self, Bound, Overflow, Rx, Tx};
+use crate::queue::{self, Bound, FromSource, Overflow, Rx, Sources, Tx};
 use crate::record;
 use crate::share::Shared;
 
@@ -52,6 +52,54 @@ impl Cx {
         overflow: Overflow,
     ) -> (Tx<'_, T>, Rx<'_, T>) {
         queue::open(self, crate::site::intern(name, Location::caller()), bound, overflow)
+    }
+
+    /// Makes one queue of many named sources, each with room of its own, received in turns.
+    ///
+    /// `per_source` bounds each source, so all together hold at most that times their number. A receiver waits for all sources at
+    /// the price of one; one that floods delays the others by one item per round. The queue ends when neither a
+    /// [`Source`](crate::Source) nor a [`Sources`] is left.
+    ///
+    /// # Panics
+    ///
+    /// If `per_source` has an urgent lane: that would be a source of its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # bowline::testing::example(async {
+    /// use bowline::{Bound, Cancelled, Overflow, scope};
+    ///
+    /// scope("station", async |s| {
+    ///     let (sources, readings) = s.cx().merge("readings", Bound::items(4), Overflow::DropOldest);
+    ///     for name in ["wind", "rain"] {
+    ///         s.spawn_with(name, sources.source(name), async |_cx, sensor| {
+    ///             for millivolts in [230, 231, 235] {
+    ///                 sensor.send(millivolts).await?;
+    ///             }
+    ///             Ok(())
+    ///         });
+    ///     }
+    ///     drop(sources); // no more sensors will come
+    ///     let mut sum = 0;
+    ///     while let Some(reading) = readings.recv().await? {
+    ///         println!("{}: {}", reading.source, reading.item);
+    ///         sum += reading.item;
+    ///     }
+    ///     assert_eq!(sum, 2 * (230 + 231 + 235));
+    ///     Ok::<_, Cancelled>(())
+    /// })
+    /// .await
+    /// # }).unwrap();
+    /// ```
+    #[track_caller]
+    pub fn merge<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        per_source: Bound<T>,
+        overflow: Overflow,
+    ) -> (Sources<'_, T>, Rx<'_, FromSource<T>>) {
+        queue::open_merged(self, crate::site::intern(name, Location::caller()), per_source, overflow)
     }
 
     /// Makes a channel for one answer: the duty to answer, and the right to the answer.

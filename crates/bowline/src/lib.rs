@@ -37,7 +37,9 @@
 //!   every item to everybody, and a hand-over without a buffer.
 //! - [`Mutex`], [`RwLock`], [`Semaphore`], [`Notify`], [`Latch`], [`Seat`]: locks and signals that end with their context;
 //!   [`contended()`] says who waits for which, and who holds it.
-//! - [`Runner`], [`main`]: the process: signals, drain, cancel, abort, and a report that names who did not stop.
+//! - [`Runner`], [`main`]: the process: signals, drain, cancel, abort, and a report that names who did not stop;
+//!   [`drain_phase`] gives the drain an order.
+//! - [`Panic`], [`bad_input`], [`panics()`]: panics as values, and bugs counted apart from bad input.
 //! - [`tree()`]: every live task, as text and as JSON, while the program runs.
 //! - [`test`](macro@test): a test that fails if it leaves a task behind, and says which; [`testing`]: schedules by seed, and
 //!   cutting a future at each of its awaits.
@@ -99,8 +101,9 @@ pub use lock::{
 pub use node::Counts;
 pub use panic::{Panic, PanicClass, PanicStats, TaskPanics, bad_input, panics};
 pub use queue::{
-    Bound, FreeRx, FreeTx, Holder, ObservedQueue, Overflow, Permit, QueueStats, Rx, SendError, TryRecvError,
-    Tx, observe,
+    Bound, CloseReason, Delivery, FreeDelivery, FreeRx, FreeRxStream, FreeSource, FreeSources, FreeTx,
+    FromSource, Holder, LaneStats, ObservedQueue, Overflow, Permit, QueueStats, Rx, RxStream, SendError,
+    Source, Sources, TryRecvError, Tx, observe,
 };
 pub use resource::{EndInfo, HolderInfo, ResourceInfo, ResourceKind, ResourceState, WaiterInfo, contended};
 pub use root::Phase;

@@ -10,7 +10,7 @@ use bowline::{
 };
 use tokio::time::{Instant, sleep};
 
-/// What happened, and how many seconds after the beginning of the shutdown.
+/// What was noted, and how many seconds after the beginning of the shutdown.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Noted>>);
 
@@ -286,6 +286,8 @@ fn a_member_that_does_not_even_clean_up_in_time_is_left_behind_by_the_next_phase
     assert_eq!(noted.entries(), [(16.0, "store")]);
     // In the end the abort takes it: at 0.95 of the budget.
     assert_eq!((report.phase, report.took), (Phase::Aborting, secs(38)));
+    let cut_off: Vec<_> = report.cut_off.iter().map(|task| task.path.as_str()).collect();
+    assert_eq!(cut_off, ["main/worker"], "named once");
     assert!(report.stragglers.is_empty(), "{report}");
 }
 

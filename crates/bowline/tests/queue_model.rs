@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use bowline::{Bound, Cancelled, FreeRx, FreeTx, Overflow, Permit, SendError, TryRecvError};
+use bowline::{Bound, Cancelled, FreeDelivery, FreeRx, FreeTx, Overflow, Permit, SendError, TryRecvError};
 use futures_util::FutureExt as _;
 use proptest::prelude::*;
 use support::queue;
@@ -20,8 +20,8 @@ type Item = (u32, usize);
 /// One step. An index chooses among those who wait, modulo their number.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Send(usize),
-    TrySend(usize),
+    Send(usize, Lane),
+    TrySend(usize, Lane),
     PollSend(usize),
     DropSend(usize),
     Reserve,
@@ -33,17 +33,26 @@ enum Step {
     Recv,
     TryRecv,
     RecvMany(usize),
+    RecvDelivery,
     PollRecv(usize),
     DropRecv(usize),
+    Ack(usize),
+    DropDelivery(usize),
     Close,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    Normal,
+    Urgent,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let which = 0..4_usize;
     let size = 0..12_usize;
     let step = prop_oneof![
-        6 => size.clone().prop_map(Step::Send),
-        2 => size.clone().prop_map(Step::TrySend),
+        7 => (size.clone(), lanes()).prop_map(|(size, lane)| Step::Send(size, lane)),
+        2 => (size.clone(), lanes()).prop_map(|(size, lane)| Step::TrySend(size, lane)),
         4 => which.clone().prop_map(Step::PollSend),
         2 => which.clone().prop_map(Step::DropSend),
         3 => Just(Step::Reserve),
@@ -55,11 +64,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => Just(Step::Recv),
         3 => Just(Step::TryRecv),
         1 => (1..5_usize).prop_map(Step::RecvMany),
+        4 => Just(Step::RecvDelivery),
         4 => which.clone().prop_map(Step::PollRecv),
-        2 => which.prop_map(Step::DropRecv),
+        2 => which.clone().prop_map(Step::DropRecv),
+        3 => which.clone().prop_map(Step::Ack),
+        2 => which.prop_map(Step::DropDelivery),
         1 => Just(Step::Close),
     ];
     prop::collection::vec(step, 1..80)
+}
+
+fn lanes() -> impl Strategy<Value = Lane> {
+    prop_oneof![2 => Just(Lane::Normal), 1 => Just(Lane::Urgent)]
 }
 
 fn overflows() -> impl Strategy<Value = Overflow> {
@@ -69,48 +85,80 @@ fn overflows() -> impl Strategy<Value = Overflow> {
         1 => Just(Overflow::Reject),
         1 => Just(Overflow::DropOldest),
         1 => Just(Overflow::DropNewest),
+        1 => Just(Overflow::Disconnect),
     ]
 }
 
 // ---- the model: lists, and rules applied until nothing changes
 
-struct Model {
+/// An item and how often it was delivered before.
+type Queued = (Item, u32);
+
+#[derive(Default)]
+struct LaneModel {
     max_items: usize,
     max_bytes: Option<usize>,
-    overflow: Overflow,
-    items: Vec<Item>,
+    items: Vec<Queued>,
     /// Everybody in the line for room: key, bytes, and whether room was granted.
     senders: Vec<(u32, usize, bool)>,
     permits: usize,
-    /// Everybody in the line for items: key, and whether one was granted.
-    receivers: Vec<(u32, bool)>,
-    closed: bool,
-    sent: u64,
-    received: u64,
-    dropped: u64,
-    refused: u64,
+    /// The items in flight, in the order of their delivery.
+    in_flight: Vec<Item>,
 }
 
 /// What a permit counts for in bytes.
 const PERMIT_BYTES: usize = 1;
 
-impl Model {
+impl LaneModel {
     fn bytes(&self) -> usize {
-        self.items.iter().map(|(_, size)| size).sum()
+        self.items.iter().map(|((_, size), _)| size).sum()
     }
 
     fn has_room(&self, size: usize) -> bool {
         let granted = || self.senders.iter().filter(|(_, _, granted)| *granted);
-        let reserved = granted().count() + self.permits;
-        let reserved_bytes = granted().map(|(_, size, _)| size).sum::<usize>() + self.permits * PERMIT_BYTES;
-        let in_bytes = self.max_bytes.is_none_or(|max| {
-            self.bytes() + reserved_bytes + size <= max || self.items.is_empty() && reserved == 0
-        });
-        self.items.len() + reserved < self.max_items && in_bytes
+        let held = granted().count() + self.permits + self.in_flight.len();
+        let held_bytes = granted().map(|(_, size, _)| size).sum::<usize>()
+            + self.permits * PERMIT_BYTES
+            + self.in_flight.iter().map(|(_, size)| size).sum::<usize>();
+        let in_bytes = self
+            .max_bytes
+            .is_none_or(|max| self.bytes() + held_bytes + size <= max || self.items.is_empty() && held == 0);
+        self.items.len() + held < self.max_items && in_bytes
     }
 
-    fn somebody_waits_for_room(&self) -> bool {
-        self.senders.iter().any(|(_, _, granted)| !granted)
+    fn admits(&self, size: usize) -> bool {
+        self.senders.iter().all(|(_, _, granted)| *granted) && self.has_room(size)
+    }
+}
+
+struct Model {
+    normal: LaneModel,
+    urgent: LaneModel,
+    overflow: Overflow,
+    /// Everybody in the line for items: key, and whether one was granted.
+    receivers: Vec<(u32, bool)>,
+    closed: bool,
+    sent: u64,
+    received: u64,
+    redelivered: u64,
+    dropped: u64,
+    refused: u64,
+}
+
+impl Model {
+    fn lane(&mut self, lane: Lane) -> &mut LaneModel {
+        match lane {
+            Lane::Normal => &mut self.normal,
+            Lane::Urgent => &mut self.urgent,
+        }
+    }
+
+    fn queued(&self) -> usize {
+        self.normal.items.len() + self.urgent.items.len()
+    }
+
+    fn in_flight(&self) -> usize {
+        self.normal.in_flight.len() + self.urgent.in_flight.len()
     }
 
     fn promised(&self) -> usize {
@@ -118,41 +166,47 @@ impl Model {
     }
 
     fn free_items(&self) -> usize {
-        self.items.len() - self.promised()
+        self.queued() - self.promised()
     }
 
     fn is_exhausted(&self) -> bool {
-        self.closed && self.items.is_empty()
+        self.closed && self.queued() == 0 && self.in_flight() == 0
     }
 
     /// `None`: takes a place in line under this key.
-    fn send(&mut self, key: Option<u32>, item: Item) -> Option<Result<(), SendError<Item>>> {
+    fn send(&mut self, key: Option<u32>, item: Item, lane: Lane) -> Option<Result<(), SendError<Item>>> {
         if self.closed {
             return Some(Err(SendError::Closed(item)));
         }
-        if !self.somebody_waits_for_room() && self.has_room(item.1) {
-            self.sent += 1;
-            self.items.push(item);
+        if self.lane(lane).admits(item.1) {
+            self.push(item, lane);
             return Some(Ok(()));
         }
         match (self.overflow, key) {
             (Overflow::Block, Some(key)) => {
-                self.senders.push((key, item.1, false));
+                self.lane(lane).senders.push((key, item.1, false));
                 return None;
             }
             (Overflow::Block | Overflow::Reject, _) => {
                 self.refused += 1;
                 return Some(Err(SendError::Full(item)));
             }
+            (Overflow::Disconnect, _) => {
+                self.refused += 1;
+                self.closed = true;
+                return Some(Err(SendError::Closed(item)));
+            }
             (Overflow::DropNewest, _) => {}
             (Overflow::DropOldest, _) => {
-                while !self.has_room(item.1) && self.free_items() > 0 {
-                    self.items.remove(0);
+                while !self.lane(lane).has_room(item.1)
+                    && self.free_items() > 0
+                    && !self.lane(lane).items.is_empty()
+                {
+                    self.lane(lane).items.remove(0);
                     self.dropped += 1;
                 }
-                if self.has_room(item.1) {
-                    self.sent += 1;
-                    self.items.push(item);
+                if self.lane(lane).has_room(item.1) {
+                    self.push(item, lane);
                     return Some(Ok(()));
                 }
             }
@@ -162,18 +216,28 @@ impl Model {
         Some(Ok(()))
     }
 
+    fn push(&mut self, item: Item, lane: Lane) {
+        self.sent += 1;
+        self.lane(lane).items.push((item, 0));
+    }
+
     fn reserve(&mut self, key: Option<u32>) -> Option<Result<(), SendError<()>>> {
         if self.closed {
             return Some(Err(SendError::Closed(())));
         }
-        if !self.somebody_waits_for_room() && self.has_room(PERMIT_BYTES) {
-            self.permits += 1;
+        if self.normal.admits(PERMIT_BYTES) {
+            self.normal.permits += 1;
             return Some(Ok(()));
         }
-        match key {
-            Some(key) if self.overflow == Overflow::Block => {
-                self.senders.push((key, PERMIT_BYTES, false));
+        match (self.overflow, key) {
+            (Overflow::Block, Some(key)) => {
+                self.normal.senders.push((key, PERMIT_BYTES, false));
                 None
+            }
+            (Overflow::Disconnect, _) => {
+                self.refused += 1;
+                self.closed = true;
+                Some(Err(SendError::Closed(())))
             }
             _ => {
                 self.refused += 1;
@@ -183,43 +247,67 @@ impl Model {
     }
 
     /// Takes up a place in the line for room. `None`: still waiting.
-    fn poll_room(&mut self, key: u32) -> Option<Result<(), SendError<()>>> {
-        let at = self.senders.iter().position(|(known, _, _)| *known == key).expect("it is in line");
-        if self.closed {
-            self.senders.remove(at);
+    fn poll_room(&mut self, key: u32, lane: Lane) -> Option<Result<(), SendError<()>>> {
+        let closed = self.closed;
+        let senders = &mut self.lane(lane).senders;
+        let at = senders.iter().position(|(known, _, _)| *known == key).expect("it is in line");
+        if closed {
+            senders.remove(at);
             return Some(Err(SendError::Closed(())));
         }
-        self.senders[at].2.then(|| {
-            self.senders.remove(at);
+        senders[at].2.then(|| {
+            senders.remove(at);
             Ok(())
         })
     }
 
-    fn poll_recv(&mut self, key: u32) -> Option<Result<Option<Item>, Cancelled>> {
+    /// `Ok(true)`: an item is the receiver's.
+    fn poll_recv(&mut self, key: u32) -> Option<bool> {
         let at = self.receivers.iter().position(|(known, _)| *known == key).expect("it is in line");
         if self.receivers[at].1 {
             self.receivers.remove(at);
-            return Some(Ok(Some(self.take())));
+            return Some(true);
         }
         self.is_exhausted().then(|| {
             self.receivers.remove(at);
-            Ok(None)
+            false
         })
+    }
+
+    fn next(&mut self) -> (Queued, Lane) {
+        let lane = if self.urgent.items.is_empty() { Lane::Normal } else { Lane::Urgent };
+        (self.lane(lane).items.remove(0), lane)
     }
 
     fn take(&mut self) -> Item {
         self.received += 1;
-        self.items.remove(0)
+        self.next().0.0
+    }
+
+    fn deliver(&mut self) -> (Queued, Lane) {
+        let (queued, lane) = self.next();
+        self.lane(lane).in_flight.push(queued.0);
+        (queued, lane)
+    }
+
+    /// Takes an item out of flight, and says which attempt that was.
+    fn land(&mut self, key: u32, lane: Lane) -> Item {
+        let in_flight = &mut self.lane(lane).in_flight;
+        let at = in_flight.iter().position(|(known, _)| *known == key).expect("it is in flight");
+        in_flight.remove(at)
     }
 
     /// Grants what there is, first come, first served.
     fn settle(&mut self) {
-        while !self.closed {
-            let Some(at) = self.senders.iter().position(|(_, _, granted)| !granted) else { break };
-            if !self.has_room(self.senders[at].1) {
-                break;
+        for lane in [Lane::Normal, Lane::Urgent] {
+            while !self.closed {
+                let lane = self.lane(lane);
+                let Some(at) = lane.senders.iter().position(|(_, _, granted)| !granted) else { break };
+                if !lane.has_room(lane.senders[at].1) {
+                    break;
+                }
+                lane.senders[at].2 = true;
             }
-            self.senders[at].2 = true;
         }
         while self.free_items() > 0 {
             let Some(at) = self.receivers.iter().position(|(_, granted)| !granted) else { break };
@@ -228,7 +316,8 @@ impl Model {
     }
 
     fn may_go_on(&self, key: u32) -> bool {
-        let sender = self.senders.iter().find(|(known, _, _)| *known == key);
+        let mut senders = self.normal.senders.iter().chain(&self.urgent.senders);
+        let sender = senders.find(|(known, _, _)| *known == key);
         let receiver = self.receivers.iter().find(|(known, _)| *known == key);
         sender.is_some_and(|(_, _, granted)| *granted || self.closed)
             || receiver.is_some_and(|(_, granted)| *granted || self.is_exhausted())
@@ -249,13 +338,14 @@ impl Wake for Woken {
 struct Waiting<'a, O> {
     key: u32,
     item: Item,
+    lane: Lane,
     future: Pin<Box<dyn Future<Output = O> + 'a>>,
     woken: Arc<Woken>,
 }
 
 impl<'a, O> Waiting<'a, O> {
-    fn new(key: u32, item: Item, future: impl Future<Output = O> + 'a) -> Self {
-        Self { key, item, future: Box::pin(future), woken: Arc::default() }
+    fn new(key: u32, item: Item, lane: Lane, future: impl Future<Output = O> + 'a) -> Self {
+        Self { key, item, lane, future: Box::pin(future), woken: Arc::default() }
     }
 
     fn poll(&mut self) -> Option<O> {
@@ -284,6 +374,9 @@ struct Both<'a> {
     reserves: Vec<Waiting<'a, Result<Permit<'a, Item>, SendError<()>>>>,
     permits: Vec<Permit<'a, Item>>,
     recvs: Vec<Waiting<'a, Result<Option<Item>, Cancelled>>>,
+    delivering: Vec<Waiting<'a, Result<Option<FreeDelivery<Item>>, Cancelled>>>,
+    /// With the lane and the attempt the model expects.
+    deliveries: Vec<(FreeDelivery<Item>, Lane)>,
     next: u32,
 }
 
@@ -292,25 +385,34 @@ impl<'a> Both<'a> {
         self.next += 1;
         let key = self.next;
         match step {
-            Step::Send(size) => {
-                let mut send = Waiting::new(key, (key, size), self.tx.send((key, size)));
+            Step::Send(size, lane) => {
+                let item = (key, size);
+                let (tx, normal) = (self.tx, lane == Lane::Normal);
+                let sending =
+                    async move { if normal { tx.send(item).await } else { tx.send_urgent(item).await } };
+                let mut send = Waiting::new(key, item, lane, sending);
                 let answer = send.poll();
-                assert_eq!(answer, self.model.send(Some(key), (key, size)));
+                assert_eq!(answer, self.model.send(Some(key), item, lane));
                 if answer.is_none() {
                     self.sends.push(send);
                 }
             }
-            Step::TrySend(size) => {
-                assert_eq!(Some(self.tx.try_send((key, size))), self.model.send(None, (key, size)));
+            Step::TrySend(size, lane) => {
+                let item = (key, size);
+                let answer = match lane {
+                    Lane::Normal => self.tx.try_send(item),
+                    Lane::Urgent => self.tx.try_send_urgent(item),
+                };
+                assert_eq!(Some(answer), self.model.send(None, item, lane));
             }
             Step::PollSend(which) => self.poll_send(which),
             Step::DropSend(which) => {
                 let Some(at) = nth(&self.sends, which) else { return };
-                let key = self.sends.remove(at).key;
-                self.model.senders.retain(|(known, _, _)| *known != key);
+                let Waiting { key, lane, .. } = self.sends.remove(at);
+                self.model.lane(lane).senders.retain(|(known, _, _)| *known != key);
             }
             Step::Reserve => {
-                let mut reserve = Waiting::new(key, (0, 0), self.tx.reserve());
+                let mut reserve = Waiting::new(key, (0, 0), Lane::Normal, self.tx.reserve());
                 let answer = reserve.poll();
                 let expected = self.model.reserve(Some(key));
                 self.compare_permit(answer, expected, Some(reserve));
@@ -322,28 +424,28 @@ impl<'a> Both<'a> {
             Step::PollReserve(which) => {
                 let Some(at) = nth(&self.reserves, which) else { return };
                 let mut reserve = self.reserves.remove(at);
-                let (answer, expected) = (reserve.poll(), self.model.poll_room(reserve.key));
-                self.model.permits += usize::from(matches!(expected, Some(Ok(()))));
+                let (answer, expected) = (reserve.poll(), self.model.poll_room(reserve.key, Lane::Normal));
+                self.model.normal.permits += usize::from(matches!(expected, Some(Ok(()))));
                 self.compare_permit(answer, expected, Some(reserve));
             }
             Step::DropReserve(which) => {
                 let Some(at) = nth(&self.reserves, which) else { return };
                 let key = self.reserves.remove(at).key;
-                self.model.senders.retain(|(known, _, _)| *known != key);
+                self.model.normal.senders.retain(|(known, _, _)| *known != key);
             }
             Step::Commit(which, size) => {
                 let Some(at) = nth(&self.permits, which) else { return };
                 let answer = self.permits.remove(at).send((key, size));
-                self.model.permits -= 1;
-                assert_eq!(answer, self.push((key, size)));
+                self.model.normal.permits -= 1;
+                assert_eq!(answer, self.push((key, size), Lane::Normal));
             }
             Step::DropPermit(which) => {
                 let Some(at) = nth(&self.permits, which) else { return };
                 drop(self.permits.remove(at));
-                self.model.permits -= 1;
+                self.model.normal.permits -= 1;
             }
             Step::Recv => {
-                let mut recv = Waiting::new(key, (0, 0), self.rx.recv());
+                let mut recv = Waiting::new(key, (0, 0), Lane::Normal, self.rx.recv());
                 let answer = recv.poll();
                 let expected = if self.model.free_items() > 0 {
                     Some(Ok(Some(self.model.take())))
@@ -367,19 +469,45 @@ impl<'a> Both<'a> {
                 assert_eq!(self.rx.try_recv(), expected);
             }
             Step::RecvMany(max) => self.recv_many(max),
-            Step::PollRecv(which) => {
-                let Some(at) = nth(&self.recvs, which) else { return };
-                let key = self.recvs[at].key;
-                let answer = self.recvs[at].poll();
-                assert_eq!(answer, self.model.poll_recv(key));
-                if answer.is_some() {
-                    drop(self.recvs.remove(at));
+            Step::RecvDelivery => {
+                let mut recv = Waiting::new(key, (0, 0), Lane::Normal, self.rx.recv_delivery());
+                let answer = recv.poll();
+                if self.model.free_items() > 0 {
+                    self.delivered(answer);
+                } else if self.model.is_exhausted() {
+                    assert!(matches!(answer, Some(Ok(None))), "{answer:?}");
+                } else {
+                    assert!(answer.is_none(), "{answer:?}");
+                    self.model.receivers.push((key, false));
+                    self.delivering.push(recv);
                 }
             }
+            Step::PollRecv(which) => self.poll_recv(which),
             Step::DropRecv(which) => {
-                let Some(at) = nth(&self.recvs, which) else { return };
-                let key = self.recvs.remove(at).key;
+                let key = if which % 2 == 0 {
+                    let Some(at) = nth(&self.recvs, which) else { return };
+                    self.recvs.remove(at).key
+                } else {
+                    let Some(at) = nth(&self.delivering, which) else { return };
+                    self.delivering.remove(at).key
+                };
                 self.model.receivers.retain(|(known, _)| *known != key);
+            }
+            Step::Ack(which) => {
+                let Some(at) = nth(&self.deliveries, which) else { return };
+                let (delivery, lane) = self.deliveries.remove(at);
+                let item = delivery.ack();
+                assert_eq!(item, self.model.land(item.0, lane));
+                self.model.received += 1;
+            }
+            Step::DropDelivery(which) => {
+                let Some(at) = nth(&self.deliveries, which) else { return };
+                let (delivery, lane) = self.deliveries.remove(at);
+                let (key, attempt) = (delivery.0, delivery.attempt());
+                drop(delivery);
+                let item = self.model.land(key, lane);
+                self.model.lane(lane).items.insert(0, (item, attempt));
+                self.model.redelivered += 1;
             }
             Step::Close => {
                 self.rx.close();
@@ -388,12 +516,42 @@ impl<'a> Both<'a> {
         }
     }
 
+    fn poll_recv(&mut self, which: usize) {
+        if which % 2 == 0 {
+            let Some(at) = nth(&self.recvs, which) else { return };
+            let key = self.recvs[at].key;
+            let answer = self.recvs[at].poll();
+            let expected = self.model.poll_recv(key).map(|got| Ok(got.then(|| self.model.take())));
+            assert_eq!(answer, expected);
+            if answer.is_some() {
+                drop(self.recvs.remove(at));
+            }
+        } else {
+            let Some(at) = nth(&self.delivering, which) else { return };
+            let key = self.delivering[at].key;
+            let answer = self.delivering[at].poll();
+            match self.model.poll_recv(key) {
+                Some(true) => self.delivered(answer),
+                Some(false) => assert!(matches!(answer, Some(Ok(None))), "{answer:?}"),
+                None => return assert!(answer.is_none(), "{answer:?}"),
+            }
+            drop(self.delivering.remove(at));
+        }
+    }
+
+    fn delivered(&mut self, answer: Option<Result<Option<FreeDelivery<Item>>, Cancelled>>) {
+        let Some(Ok(Some(delivery))) = answer else { panic!("{answer:?}") };
+        let ((item, attempts), lane) = self.model.deliver();
+        assert_eq!((*delivery, delivery.attempt()), (item, attempts + 1));
+        self.deliveries.push((delivery, lane));
+    }
+
     fn poll_send(&mut self, which: usize) {
         let Some(at) = nth(&self.sends, which) else { return };
-        let (key, item) = (self.sends[at].key, self.sends[at].item);
+        let Waiting { key, item, lane, .. } = self.sends[at];
         let answer = self.sends[at].poll();
-        let expected = match self.model.poll_room(key) {
-            Some(Ok(())) => Some(self.push(item)),
+        let expected = match self.model.poll_room(key, lane) {
+            Some(Ok(())) => Some(self.push(item, lane)),
             Some(Err(_)) => Some(Err(SendError::Closed(item))),
             None => None,
         };
@@ -404,12 +562,11 @@ impl<'a> Both<'a> {
     }
 
     /// Puts an item into room that was granted.
-    fn push(&mut self, item: Item) -> Result<(), SendError<Item>> {
+    fn push(&mut self, item: Item, lane: Lane) -> Result<(), SendError<Item>> {
         if self.model.closed {
             return Err(SendError::Closed(item));
         }
-        self.model.sent += 1;
-        self.model.items.push(item);
+        self.model.push(item, lane);
         Ok(())
     }
 
@@ -448,17 +605,29 @@ impl<'a> Both<'a> {
             (stats.sent, stats.received, stats.dropped, stats.refused, stats.abandoned),
             (model.sent, model.received, model.dropped, model.refused, 0)
         );
-        assert_eq!(stats.sent, stats.received + stats.dropped + stats.depth_items as u64);
-        assert_eq!((stats.depth_items, stats.depth_bytes), (model.items.len(), model.measured()));
-        assert!(stats.depth_items <= model.max_items);
-        let waiting_senders =
-            model.senders.iter().filter(|(_, _, granted)| !granted && !model.closed).count();
+        let left = stats.depth_items + stats.in_flight;
+        assert_eq!(stats.sent, stats.received + stats.dropped + left as u64);
+        assert_eq!((stats.redelivered, stats.in_flight), (model.redelivered, model.in_flight()));
+        assert_eq!((stats.depth_items, stats.depth_bytes), (model.queued(), model.measured()));
+        assert_eq!(stats.closed.is_some(), model.closed);
+        for (lane, of_model) in stats.lanes.iter().zip([&model.normal, &model.urgent]) {
+            assert_eq!(
+                (lane.depth_items, lane.in_flight),
+                (of_model.items.len(), of_model.in_flight.len()),
+                "{}",
+                lane.name
+            );
+            assert!(lane.depth_items + lane.in_flight <= of_model.max_items, "the bound holds");
+        }
+        let in_room_lines = model.normal.senders.iter().chain(&model.urgent.senders);
+        let waiting_senders = in_room_lines.filter(|(_, _, granted)| !granted && !model.closed).count();
         let waiting_receivers =
             model.receivers.iter().filter(|(_, granted)| !granted && !model.is_exhausted()).count();
         assert_eq!((stats.waiting_senders, stats.waiting_receivers), (waiting_senders, waiting_receivers));
         let waiting = (self.sends.iter().map(|w| (w.key, w.was_woken())))
             .chain(self.reserves.iter().map(|w| (w.key, w.was_woken())))
-            .chain(self.recvs.iter().map(|w| (w.key, w.was_woken())));
+            .chain(self.recvs.iter().map(|w| (w.key, w.was_woken())))
+            .chain(self.delivering.iter().map(|w| (w.key, w.was_woken())));
         for (key, woken) in waiting {
             assert!(woken || !model.may_go_on(key), "number {key} could go on and was not woken");
         }
@@ -468,7 +637,7 @@ impl<'a> Both<'a> {
 impl Model {
     /// A queue without a bound in bytes does not measure.
     fn measured(&self) -> usize {
-        if self.max_bytes.is_some() { self.bytes() } else { 0 }
+        if self.normal.max_bytes.is_some() { self.normal.bytes() + self.urgent.bytes() } else { 0 }
     }
 }
 
@@ -480,22 +649,26 @@ proptest! {
         overflow in overflows(),
         max_items in 1..4_usize,
         max_bytes in prop::option::of(1..20_usize),
+        max_urgent in 1..3_usize,
         steps in steps(),
     ) {
         let bound = match max_bytes {
             Some(max) => Bound::items(max_items).and_bytes(max, |(_, size): &Item| *size),
             None => Bound::items(max_items),
         };
+        let bound = bound.and_urgent(max_urgent);
         // Nothing here needs a runtime.
         let (tx, rx) = queue(bound, overflow).now_or_never().expect("making a queue does not wait");
         let model = Model {
-            max_items, max_bytes, overflow,
-            items: Vec::new(), senders: Vec::new(), permits: 0, receivers: Vec::new(), closed: false,
-            sent: 0, received: 0, dropped: 0, refused: 0,
+            normal: LaneModel { max_items, max_bytes, ..LaneModel::default() },
+            urgent: LaneModel { max_items: max_urgent, ..LaneModel::default() },
+            overflow, receivers: Vec::new(), closed: false,
+            sent: 0, received: 0, redelivered: 0, dropped: 0, refused: 0,
         };
         let mut both = Both {
             model, tx: &tx, rx: &rx,
-            sends: Vec::new(), reserves: Vec::new(), permits: Vec::new(), recvs: Vec::new(), next: 0,
+            sends: Vec::new(), reserves: Vec::new(), permits: Vec::new(), recvs: Vec::new(),
+            delivering: Vec::new(), deliveries: Vec::new(), next: 0,
         };
         for step in steps {
             both.step(step);
@@ -503,7 +676,7 @@ proptest! {
             both.compare();
         }
         // Everybody leaves: what is queued is abandoned with the last receiver, and the books are closed.
-        let queued = both.model.items.len() as u64;
+        let queued = (both.model.queued() + both.model.in_flight()) as u64;
         drop(both);
         drop(rx);
         let stats = tx.stats();

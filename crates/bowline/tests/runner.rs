@@ -332,6 +332,7 @@ async fn a_process_whose_standard_error_nobody_reads_drains_all_the_same() {
     assert_eq!(status.code(), Some(0));
 }
 
+/// vector#13731: the exit code is 0 after a forced kill.
 #[bowline::test]
 async fn what_was_accepted_and_not_finished_in_time_is_named_and_the_code_is_3() {
     let mut process = Process::start("does_not_finish");
@@ -399,7 +400,10 @@ async fn a_blocking_closure_that_does_not_end_is_named_with_its_place_and_the_co
         errors.contains(&format!("{}, blocking", place_after("Named on standard error too: the next line."))),
         "{errors}"
     );
-    assert!(errors.contains("1 did not stop"), "who only waits for it is not blamed: {errors}");
+    let blamed = "1 did not stop (1 blocking closure):";
+    assert!(errors.contains(blamed), "who only waits for it is not blamed: {errors}");
+    let told = "SIGTERM: cancelling after 0.2 of 0.4 s, waiting for 1 task (1 blocking closure):\n  task `main/supervisor/crunch`";
+    assert!(errors.contains(told), "and it was told while there was time: {errors}");
 }
 
 #[bowline::test]

@@ -136,6 +136,31 @@ fn a_race_that_tokios_order_hides_is_found_and_its_seed_replays_it() {
     }
 }
 
+/// The same with a lock that is let go between reading and writing; it is never contended in tokio's order.
+async fn count_twice() {
+    let count = Arc::new(bowline::Mutex::new("count", 0));
+    scope("counters", async |s| {
+        for _ in 0..2 {
+            let count = Arc::clone(&count);
+            s.spawn("count", async move {
+                let before = count.with(|count| *count).await?;
+                count.with(|count| *count = before + 1).await
+            });
+        }
+        Ok::<_, Cancelled>(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(count.with(|count| *count).await, Ok(2), "one was lost");
+}
+
+#[test]
+fn a_lock_that_is_let_go_too_early_is_found_although_nobody_ever_waits_for_it() {
+    assert_eq!(failure(OPTIONS, count_twice), None);
+    let text = failure(Options { schedules: 50, ..OPTIONS }, count_twice).expect("some schedule shows it");
+    assert!(text.contains("one was lost"), "{text}");
+}
+
 #[test]
 fn an_error_that_a_schedule_returns_fails_the_test() {
     let text = failure(Options { schedules: 3, ..OPTIONS }, async || {

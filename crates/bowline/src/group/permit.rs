@@ -16,6 +16,7 @@ use super::policy::{AtMost, Unlimited};
 use super::{Group, GroupHandle, Member};
 use crate::carry::{Bind, Carry, Cx, TaskFn};
 use crate::cause::Cancelled;
+use crate::testing::trial;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
 
@@ -114,6 +115,7 @@ impl<T: Send + 'static, E: Send + 'static, P: Unlimited> Group<T, E, AtMost<P>> 
     /// # }).unwrap();
     /// ```
     pub async fn reserve(&self) -> Result<SpawnPermit<T, E, P>, Cancelled> {
+        trial::turn().await;
         let place = {
             let mut place = pin!(Arc::clone(&self.handle.desk.places).acquire_owned());
             let mut leaf = Leaf::default();

@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use super::line::{Key, Left, Line, Stage};
 use crate::cause::Cancelled;
@@ -14,6 +14,7 @@ use crate::record::next_id;
 use crate::resource::{self, Facts, HeldFact, Resource, ResourceKind, ResourceState, RightFact, Who};
 use crate::site::{self, Site};
 use crate::sync::{Arc, LockExt, Mutex};
+use crate::testing::trial;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
 
@@ -280,7 +281,10 @@ impl<R: Rule> Future for Waiting<'_, R> {
             return Poll::Ready(Err(Stopped::Cancelled(cancelled)));
         }
         let answer = match this.key {
-            None => this.enter(cx),
+            None => {
+                ready!(trial::poll_turn(cx));
+                this.enter(cx)
+            }
             Some(key) => this.look(key, cx),
         };
         if let Some(answer) = answer {

@@ -32,6 +32,12 @@ impl<T> SendError<T> {
         }
     }
 
+    /// Gives the item back.
+    pub(super) fn with<U>(self, item: Option<U>) -> SendError<U> {
+        let Some(item) = item else { unreachable!("what was refused was not taken") };
+        self.map(|_| item)
+    }
+
     pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> SendError<U> {
         match self {
             SendError::Closed(item) => SendError::Closed(f(item)),

@@ -4,15 +4,20 @@
 //! fronts of the same core. Whoever waits for room or for an item has a place in line; what is granted to a place that
 //! is given up goes to the next.
 //!
+//! The `core` is one lock around `lanes`, each a buffer with a bound and a line of senders, and one line of receivers. A plain
+//! queue has one lane, or an urgent one besides; a queue that is merged of many sources has one for each. `waiting` has the
+//! futures, `delivery` the items that are received and not yet done.
+//!
 //! # Invariants (of `core`)
 //!
-//! 1. An item is in exactly one place: `sent = received + dropped + abandoned + queued now`. One that was not accepted
-//!    (`refused`, closed, cancelled) went back to its sender.
-//! 2. `reserved` counts granted senders and permits, `reserved_bytes` their bytes; queued and reserved together never exceed
-//!    the bound, except as [`Bound::and_bytes`] says.
+//! 1. An item is in exactly one place: `sent = received + dropped + abandoned + in flight + queued now`. One that was not
+//!    accepted (`refused`, closed, cancelled) went back to its sender.
+//! 2. A lane's `held` counts granted senders, permits and items in flight, `held_bytes` their bytes; queued and held
+//!    together never exceed the bound, except as [`Bound::and_bytes`] says. So what comes back always finds room.
 //! 3. `claimed` counts granted receivers; it never exceeds the number of items.
-//! 4. No waker is woken, no item measured and none dropped under the lock.
-//! 5. A receiver is told "closed" only when no item is left: one that is promised to another may still come back.
+//! 4. Under the lock no user code runs: no waker is woken or cloned, no item measured or dropped.
+//! 5. A receiver is told "closed" only when no item is left: one that is promised to another, or in flight, may come back.
+//! 6. An item in flight is a receiving end: the last receiver has not gone as long as there is one.
 //!
 //! # End
 //!
@@ -21,8 +26,19 @@
 //! counted as abandoned.
 
 mod core;
+mod delivery;
 mod ends;
 mod error;
+mod few;
+mod lane;
+mod lanes;
+mod line;
+mod merge;
+mod receiver;
+mod sender;
+mod stats;
+mod stream;
+mod waiting;
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,14 +47,23 @@ use serde::Serialize;
 
 use crate::carry::Cx;
 use crate::site::Site;
+use crate::testing::trial;
+use lane::Limits;
 
-pub use ends::{FreeRx, FreeTx, Permit, Rx, Tx};
+pub use delivery::{Delivery, FreeDelivery};
 pub use error::{SendError, TryRecvError};
+pub(crate) use merge::open as open_merged;
+pub use merge::{FreeSource, FreeSources, FromSource, Source, Sources};
+pub use receiver::{FreeRx, Rx};
+pub use sender::{FreeTx, Permit, Tx};
+pub use stats::{CloseReason, Holder, LaneStats, ObservedQueue, QueueStats, observe};
+pub use stream::{FreeRxStream, RxStream};
 
-/// How much a queue holds: a number of items, and optionally a number of bytes.
+/// How much a queue holds: a number of items, and optionally a number of bytes, and a number of urgent items besides.
 pub struct Bound<T> {
     items: usize,
     bytes: Option<(usize, SizeOf<T>)>,
+    urgent: usize,
 }
 
 /// Measures an item, in bytes.
@@ -54,7 +79,7 @@ impl<T> Bound<T> {
     #[track_caller]
     pub fn items(max: usize) -> Self {
         assert!(max > 0, "a queue needs room for at least one item");
-        Self { items: max, bytes: None }
+        Self { items: max, bytes: None, urgent: 0 }
     }
 
     /// And at most `max_bytes` in sum, as `size_of` measures each item.
@@ -65,6 +90,32 @@ impl<T> Bound<T> {
     pub fn and_bytes(mut self, max_bytes: usize, size_of: fn(&T) -> usize) -> Self {
         self.bytes = Some((max_bytes, size_of));
         self
+    }
+
+    /// And besides those at most `max` urgent items, in a lane of their own that overtakes: see
+    /// [`Tx::send_urgent`]. They are counted, not weighed.
+    ///
+    /// # Panics
+    ///
+    /// If `max` is 0: a queue without this call has no urgent lane.
+    #[must_use]
+    #[track_caller]
+    pub fn and_urgent(mut self, max: usize) -> Self {
+        assert!(max > 0, "an urgent lane needs room for at least one item");
+        self.urgent = max;
+        self
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { items: trial::capacity(self.items), bytes: self.max_bytes().unwrap_or(usize::MAX) }
+    }
+
+    fn max_bytes(&self) -> Option<usize> {
+        self.bytes.map(|(max, _)| max)
+    }
+
+    fn size_of(&self) -> Option<SizeOf<T>> {
+        self.bytes.map(|(_, size_of)| size_of)
     }
 }
 
@@ -80,12 +131,16 @@ impl<T> fmt::Debug for Bound<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bound")
             .field("items", &self.items)
-            .field("bytes", &self.bytes.map(|(max, _)| max))
+            .field("bytes", &self.max_bytes())
+            .field("urgent", &self.urgent)
             .finish()
     }
 }
 
 /// What a send into a full queue does.
+///
+/// How long a blocked sender waits is the sender's own decision, and part of the send:
+/// `timeout(patience, tx.send(item))` gives the item back when it is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Overflow {
@@ -97,125 +152,10 @@ pub enum Overflow {
     DropOldest,
     /// The new item is dropped and counted; the sender is not told.
     DropNewest,
-}
-
-/// What a queue was and is, at one moment.
-#[derive(Clone, Debug, Serialize)]
-pub struct QueueStats {
-    /// Identity in the process.
-    pub id: u64,
-    /// The name given at creation.
-    pub name: &'static str,
-    /// `file:line` of creation.
-    pub place: String,
-    /// Items queued now.
-    pub depth_items: usize,
-    /// Bytes queued now, 0 if the queue does not count them.
-    pub depth_bytes: usize,
-    /// The bound in items.
-    pub max_items: usize,
-    /// The bound in bytes, if there is one.
-    pub max_bytes: Option<usize>,
-    /// The most items that were ever queued.
-    pub high_water_items: usize,
-    /// The policy for "full".
-    pub overflow: Overflow,
-    /// Items accepted so far: sends that did not return an error.
-    pub sent: u64,
-    /// Items handed to receivers so far.
-    pub received: u64,
-    /// Accepted items dropped by `DropOldest` and `DropNewest`.
-    pub dropped: u64,
-    /// Items refused because the queue was full.
-    pub refused: u64,
-    /// Items still queued when the last receiver went.
-    pub abandoned: u64,
-    /// How often a sender or receiver had to wait.
-    pub waits: u64,
-    /// Senders in line now.
-    pub waiting_senders: usize,
-    /// Receivers in line now.
-    pub waiting_receivers: usize,
-    /// Who holds sending ends: task id and number of ends.
-    pub senders: Vec<Holder>,
-    /// Who holds receiving ends.
-    pub receivers: Vec<Holder>,
-}
-
-impl QueueStats {
-    /// Returns the statistics of a queue that never held anything, to be filled in.
-    #[must_use]
-    #[track_caller]
-    pub fn named(name: &'static str, overflow: Overflow) -> Self {
-        let place = std::panic::Location::caller();
-        Self {
-            id: 0,
-            name,
-            place: format!("{}:{}", place.file(), place.line()),
-            depth_items: 0,
-            depth_bytes: 0,
-            max_items: 0,
-            max_bytes: None,
-            high_water_items: 0,
-            overflow,
-            sent: 0,
-            received: 0,
-            dropped: 0,
-            refused: 0,
-            abandoned: 0,
-            waits: 0,
-            waiting_senders: 0,
-            waiting_receivers: 0,
-            senders: Vec::new(),
-            receivers: Vec::new(),
-        }
-    }
-}
-
-/// How many handles somebody holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Holder {
-    /// The task, `None` if the holder is unknown (the end was freed).
-    pub task: Option<u64>,
-    /// How many handles.
-    pub ends: u32,
-}
-
-/// A queue that can say what it holds: ours, or one of a program's own that is to stand in the live tree ([`observe`]).
-pub trait ObservedQueue: Send + Sync {
-    /// Returns what the queue was and is. It is called by whoever looks at the tree, and must not wait.
-    fn stats(&self) -> QueueStats;
-}
-
-/// Lists a queue of the program's own in the live tree, below the current task, for as long as both live.
-///
-/// Outside of any Bowline task nothing happens.
-///
-/// # Examples
-///
-/// ```
-/// # use std::sync::{Arc, Mutex};
-/// # use bowline::{ObservedQueue, Overflow, QueueStats};
-/// struct Mailbox(Mutex<Vec<String>>);
-///
-/// impl ObservedQueue for Mailbox {
-///     fn stats(&self) -> QueueStats {
-///         let depth_items = self.0.lock().unwrap().len();
-///         QueueStats { depth_items, max_items: 100, ..QueueStats::named("mailbox", Overflow::Reject) }
-///     }
-/// }
-///
-/// # bowline::testing::example(async {
-/// let mailbox = Arc::new(Mailbox(Mutex::default()));
-/// bowline::observe(&mailbox);
-/// assert!(bowline::tree().to_string().contains("mailbox"));
-/// # });
-/// ```
-pub fn observe<Q: ObservedQueue + 'static>(queue: &Arc<Q>) {
-    if let Some(record) = crate::record::current() {
-        let queue: Arc<dyn ObservedQueue> = Arc::clone(queue) as _;
-        record.list_queue(Arc::downgrade(&queue));
-    }
+    /// The queue closes: a consumer that is this far behind is cut off rather than served late or with gaps. The sender keeps its
+    /// item ([`SendError::Closed`]); receivers get what was queued before and then the end, and
+    /// [`Rx::close_reason`] tells them why, also before.
+    Disconnect,
 }
 
 pub(crate) fn open<'t, T: Send + 'static>(
@@ -225,9 +165,6 @@ pub(crate) fn open<'t, T: Send + 'static>(
     overflow: Overflow,
 ) -> (Tx<'t, T>, Rx<'t, T>) {
     let chan = core::Chan::new(site, bound, overflow);
-    if let Some(record) = crate::record::current() {
-        let view: Arc<dyn ObservedQueue> = chan.clone();
-        record.list_queue(Arc::downgrade(&view));
-    }
-    ends::open(cx, chan)
+    observe(&chan);
+    (Tx::new(cx, Arc::clone(&chan)), Rx::new(cx, chan))
 }

@@ -22,6 +22,8 @@ use crate::tree::{self, TaskState};
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Straggler {
+    /// The id under which views show it; 0 if it is no task.
+    pub id: u64,
     /// Names from the root down, joined by `/`.
     pub path: String,
     /// `file:line` of its spawn.
@@ -98,6 +100,7 @@ impl Walk {
 
 fn straggler(record: &Record, path: String, drain_phase: Option<&'static str>) -> Straggler {
     Straggler {
+        id: record.id,
         path,
         place: tree::place(record.site),
         age: clock::since(record.born),

@@ -168,7 +168,6 @@ impl<T> Shutdown<'_, T> {
             ));
             let began = Instant::now();
             self.drain(&root.node).await;
-            self.phases = self.state.turns().times();
             let is_cut_off = !self.cut_off.is_empty();
             self.note(Phase::Draining, began, is_cut_off);
         }
@@ -193,6 +192,7 @@ impl<T> Shutdown<'_, T> {
             let waited = timeout_at(until, is_gone(&done)).await;
             self.note(Phase::Aborting, entered, waited.is_err());
         }
+        self.phases.splice(..0, self.state.turns().times());
         below(&node)
     }
 
@@ -207,8 +207,9 @@ impl<T> Shutdown<'_, T> {
 
     /// Where nobody asks whether draining has begun, nobody drains, and waiting would be a sleep.
     async fn somebody_drains(&self) -> bool {
+        let at_most = ASKING.min(self.teller.budget.mul_f64(DRAIN_SHARE));
         self.state.turns().has_members()
-            || !self.main.has_ended() && timeout(ASKING, self.state.wait_drains()).await.is_ok()
+            || !self.main.has_ended() && timeout(at_most, self.state.wait_drains()).await.is_ok()
     }
 
     /// Gives each phase its turn, and waits until main has returned.
@@ -228,7 +229,10 @@ impl<T> Shutdown<'_, T> {
                     Ok(Either::Left(()) | Either::Right(Either::Right(_))) => {}
                     Ok(Either::Right(Either::Left(_))) => self.forced = true,
                     Err(_) => {
-                        self.cut_off.extend(below(root));
+                        let mut left = below(root);
+                        // Who was cut off with its phase, and still cleans up, is named once.
+                        left.retain(|task| self.cut_off.iter().all(|known| known.id != task.id));
+                        self.cut_off.extend(left);
                         return;
                     }
                 }
@@ -282,6 +286,7 @@ impl<T> Shutdown<'_, T> {
 /// A member that holds up the turn of its phase and has no task to show: registered, neither run nor dropped.
 fn never_run(now: Now, began: Instant) -> Straggler {
     Straggler {
+        id: 0,
         path: format!("(drain phase {})", now.name),
         place: format!("{}:{}", now.place.file(), now.place.line()),
         age: began.elapsed(),

@@ -18,6 +18,7 @@
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use crate::node::Node;
 use crate::record;
@@ -102,6 +103,18 @@ pub(crate) async fn turn() {
 /// A point at which a task may be interrupted by others, in builds for tests.
 #[cfg(not(feature = "test-util"))]
 pub(crate) async fn turn() {}
+
+/// As [`turn`], inside of a poll that has not taken a place in line yet. Pending is already woken.
+pub(crate) fn poll_turn(cx: &Context<'_>) -> Poll<()> {
+    let interrupted = cfg!(feature = "test-util")
+        && DISTURBED.load(Ordering::Relaxed) > 0
+        && is_drawn(root_here().as_ref());
+    if !interrupted {
+        return Poll::Ready(());
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
 
 /// The bound a queue gets that asked for `items`.
 pub(crate) fn capacity(items: usize) -> usize {
