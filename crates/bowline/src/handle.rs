@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Weak;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::task::JoinHandle;
@@ -28,35 +28,41 @@ use crate::wait::{Op, Wait};
 /// cancelled or refused - or if the *awaiting* context was cancelled.
 pub struct Handle<T> {
     task: Task<T>,
-    record: Weak<Record>,
     leaf: Leaf,
 }
 
 enum Task<T> {
-    Running(JoinHandle<Result<T, Cancelled>>),
+    Running(JoinHandle<Result<T, Cancelled>>, Arc<Record>),
     Refused(Cancelled),
 }
 
 impl<T> Handle<T> {
-    pub(crate) fn running(task: JoinHandle<Result<T, Cancelled>>, record: Weak<Record>) -> Self {
-        Self { task: Task::Running(task), record, leaf: Leaf::default() }
+    pub(crate) fn running(task: JoinHandle<Result<T, Cancelled>>, record: Arc<Record>) -> Self {
+        Self { task: Task::Running(task, record), leaf: Leaf::default() }
     }
 
     pub(crate) fn refused(cause: Cause) -> Self {
-        Self { task: Task::Refused(Cancelled::new(cause)), record: Weak::new(), leaf: Leaf::default() }
+        Self { task: Task::Refused(Cancelled::new(cause)), leaf: Leaf::default() }
+    }
+
+    fn living(&self) -> Option<&Arc<Record>> {
+        match &self.task {
+            Task::Running(_, record) if !record.has_ended() => Some(record),
+            _ => None,
+        }
     }
 
     /// Returns the id under which views show the task, while it lives.
     #[must_use]
     pub fn id(&self) -> Option<u64> {
-        self.record.upgrade().map(|record| record.id)
+        self.living().map(|record| record.id)
     }
 
     /// Returns whether the task has ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         match &self.task {
-            Task::Running(task) => task.is_finished(),
+            Task::Running(task, _) => task.is_finished(),
             Task::Refused(_) => true,
         }
     }
@@ -66,14 +72,14 @@ impl<T> Handle<T> {
     /// An error with which the task ends from here on is taken for its answer: it stays between the task and its handle,
     /// which returns [`Cancelled`], and does not fail the scope. A panic does.
     pub fn cancel(&self, reason: &'static str) {
-        if let Some(record) = self.record.upgrade() {
+        if let Some(record) = self.living() {
             record.cancel(CANCEL, &Cause::Requested(reason));
         }
     }
 
     /// Drops the task's future at its next poll, also under [`shielded`](crate::shielded). Nothing happens if it has ended.
     pub fn abort(&self) {
-        if let Some(record) = self.record.upgrade() {
+        if let Some(record) = self.living() {
             record.cancel(CANCEL | ABORT, &Cause::Aborted);
         }
     }
@@ -84,9 +90,9 @@ impl<T> Future for Handle<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let task = match &mut this.task {
+        let (task, record) = match &mut this.task {
             Task::Refused(cancelled) => return Poll::Ready(Err(cancelled.clone())),
-            Task::Running(task) => task,
+            Task::Running(task, record) => (task, record),
         };
         match Pin::new(task).poll(cx) {
             Poll::Ready(joined) => {
@@ -94,13 +100,10 @@ impl<T> Future for Handle<T> {
                 // A join error means that the runtime dropped the task: it is being shut down.
                 Poll::Ready(joined.unwrap_or_else(|_| Err(Cancelled::new(Cause::Shutdown))))
             }
-            Poll::Pending => {
-                let on = this.record.upgrade().map_or(0, |record| record.id);
-                match this.leaf.park(cx, Wait { op: Op::Join, on }) {
-                    Ok(()) => Poll::Pending,
-                    Err(cancelled) => Poll::Ready(Err(cancelled)),
-                }
-            }
+            Poll::Pending => match this.leaf.park(cx, Wait { op: Op::Join, on: record.id }) {
+                Ok(()) => Poll::Pending,
+                Err(cancelled) => Poll::Ready(Err(cancelled)),
+            },
         }
     }
 }

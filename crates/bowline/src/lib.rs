@@ -47,6 +47,7 @@
 mod carry;
 mod cause;
 mod channel;
+mod children;
 mod clock;
 mod combine;
 mod context;

@@ -1,10 +1,12 @@
 //! The node of a scope (or of a `timeout`, or of `shielded`): its cancellation word, its deadline, and the knowledge that
 //! everything below is gone.
 //!
-//! Every record below holds an `Arc<Node>`, and nothing public does. When the last one is dropped, so is the node, and its
-//! `Drop` says so to whoever closes the scope: closing and adoption are one idea. A scope whose future is dropped lets go
-//! of its node; the tasks that still end keep it alive, and it keeps the record it was opened in, and with it the
-//! enclosing scope, alive. No list is moved and no helper task runs.
+//! A node counts what it has to outlive: whoever opened it, the tasks listed below it, and the nodes opened inside those.
+//! The last one to go says so to whoever closes the scope, and then lets go of the node above: closing and adoption are
+//! one idea. A scope whose future is dropped gives up its own count; the tasks that still end keep the node, and through it
+//! every node above, from being gone. No list is moved and no helper task runs.
+//!
+//! References say nothing about life: viewers and handles may keep a node's memory as long as they like.
 //!
 //! # Invariants
 //!
@@ -12,19 +14,21 @@
 //! 2. A record is listed before its task is spawned, under the lock that checks `CLOSED`: a spawn either is refused or is
 //!    seen by every later walk.
 //! 3. A nested node is listed first and copies its ancestors' flags second, so a walk that misses it was earlier.
-//! 4. The drop neither panics nor runs user code: a viewer's temporary reference may be the last.
+//! 4. The count never rises from zero: what is gone stays gone.
 
 use std::any::Any;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use tokio::time::Instant;
 
 use crate::cause::{Cancelled, Cause};
+use crate::children::{self, Children};
 use crate::panic::Panic;
-use crate::record::{ABORT, CANCEL, CLOSED, Record};
-use crate::root::RootState;
+use crate::record::{ABORT, CANCEL, CLOSED, Kind, Record};
+use crate::root::{Membership, RootState};
 use crate::site::Site;
 use crate::sync::LockExt;
 
@@ -42,19 +46,24 @@ pub(crate) struct Node {
     pub(crate) id: u64,
     pub(crate) site: &'static Site,
     pub(crate) kind: NodeKind,
-    /// The record this was opened in; it holds the enclosing node.
+    /// The record this was opened in. Its node counts this one among the living.
     parent: Option<Arc<Record>>,
     flags: AtomicU32,
     /// The earliest deadline of this node and its ancestors.
     deadline: Option<Instant>,
     /// Whether the first failure among the tasks cancels the others.
     fail_fast: bool,
+    /// How many this node had to outlive so far: the opener, tasks, nodes opened inside those. It wraps, and is changed
+    /// under the lock of `children` only.
+    retained: AtomicU32,
+    /// How many of them are gone. It wraps.
+    released: AtomicU32,
     children: Mutex<Children>,
-    /// Children that ended since the last sweep, about.
-    ended: AtomicU32,
     done: Arc<Done>,
     /// The process or test this belongs to; none for scopes opened where no root runs.
     pub(crate) root: Option<Arc<RootState>>,
+    /// Whether this is the top of a member of a drain phase.
+    ends_turn: bool,
 }
 
 /// What the first failing task of a scope left behind.
@@ -67,26 +76,38 @@ pub(crate) enum Failure {
 }
 
 impl Node {
+    /// Opens a node; whoever opens it closes it with [`release`], once.
     pub(crate) fn open(
         site: &'static Site,
         kind: NodeKind,
         parent: Option<Arc<Record>>,
         deadline: Option<Instant>,
         fail_fast: bool,
-    ) -> Arc<Self> {
+    ) -> Alive {
         let root = parent.as_ref().and_then(|parent| parent.node.root.clone());
-        Self::open_under(site, kind, parent, root, deadline, fail_fast)
+        Self::open_under(site, kind, parent, root, false, deadline, fail_fast)
     }
 
-    /// As `open`, where the root's state is not the parent's: at the top of a drain phase.
-    pub(crate) fn open_under(
+    /// As `open`, where the root's state is not the parent's: at the top of a drain phase, whose turn ends with the node.
+    pub(crate) fn open_in_phase(
+        site: &'static Site,
+        parent: Option<Arc<Record>>,
+        member: Membership,
+    ) -> Alive {
+        Self::open_under(site, NodeKind::Drain, parent, Some(member.hand_over()), true, None, false)
+    }
+
+    fn open_under(
         site: &'static Site,
         kind: NodeKind,
         parent: Option<Arc<Record>>,
         root: Option<Arc<RootState>>,
+        ends_turn: bool,
         deadline: Option<Instant>,
         fail_fast: bool,
-    ) -> Arc<Self> {
+    ) -> Alive {
+        // What is gone counts nobody any more: a foreign task may open a scope in a context that has ended.
+        let parent = parent.filter(|parent| parent.node.retain());
         // A shield starts a life of its own: neither the cause nor the deadline of its ancestors reaches it.
         let inherited = parent.as_ref().filter(|_| kind != NodeKind::Shield);
         let deadline = earliest(deadline, inherited.and_then(|parent| parent.node.deadline));
@@ -98,10 +119,12 @@ impl Node {
             flags: AtomicU32::new(0),
             deadline,
             fail_fast,
+            retained: AtomicU32::new(1), // the opener
+            released: AtomicU32::new(0),
             children: Mutex::default(),
-            ended: AtomicU32::new(0),
             done: Arc::default(),
             root,
+            ends_turn,
         });
         if let Some(parent) = &node.parent {
             parent.list_nested(&node); // listed first, flags copied second (invariant 3)
@@ -112,11 +135,11 @@ impl Node {
                 node.cancel(flags, &cause);
             }
         }
-        node
+        Alive { node }
     }
 
-    pub(crate) fn open_root(site: &'static Site, root: Option<Arc<RootState>>) -> Arc<Self> {
-        Arc::new(Self {
+    pub(crate) fn open_root(site: &'static Site, root: Option<Arc<RootState>>) -> RootRecord {
+        let node = Arc::new(Self {
             id: crate::record::next_id(),
             site,
             kind: NodeKind::Root,
@@ -124,11 +147,14 @@ impl Node {
             flags: AtomicU32::new(0),
             deadline: None,
             fail_fast: false,
+            retained: AtomicU32::new(1), // the opener
+            released: AtomicU32::new(0),
             children: Mutex::default(),
-            ended: AtomicU32::new(0),
             done: Arc::default(),
             root,
-        })
+            ends_turn: false,
+        });
+        RootRecord { record: node.list_body(), _alive: Alive { node } }
     }
 
     pub(crate) fn parent(&self) -> Option<&Arc<Record>> {
@@ -149,6 +175,10 @@ impl Node {
 
     pub(crate) fn done(&self) -> Arc<Done> {
         Arc::clone(&self.done)
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.done.is_gone()
     }
 
     /// Takes no more tasks.
@@ -211,160 +241,144 @@ impl Node {
 
     // ---- children
 
-    /// Lists a record, unless the node is closed or cancelled. Insert and check are one step (invariant 2).
-    pub(crate) fn list(&self, record: &Arc<Record>) -> Result<(), Cause> {
+    /// Lists a record for a new task, unless the node is closed or cancelled. Insert and check are one step (invariant 2).
+    pub(crate) fn list(self: &Arc<Self>, site: Site, kind: Kind) -> Result<Arc<Record>, Cause> {
         let mut children = self.children.lock_unpoisoned();
         let flags = self.flags();
         if flags & (CANCEL | ABORT) != 0 {
             return Err(self.done.cause.get().cloned().unwrap_or(Cause::ScopeClosed));
         }
-        if flags & CLOSED != 0 {
+        if flags & CLOSED != 0 || !self.retain_locked(&children) {
             return Err(Cause::ScopeClosed);
         }
-        children.insert(Arc::downgrade(record));
-        Ok(())
+        let (record, _stale) = children.insert(self, site, kind);
+        drop(children); // before the stale one
+        Ok(record)
     }
 
-    /// Lists the strand of a scope's body, also if the scope is born cancelled: the body gets its one poll.
-    pub(crate) fn list_body(&self, record: &Arc<Record>) {
-        self.children.lock_unpoisoned().insert(Arc::downgrade(record));
-    }
-
-    /// Visits every living record below once, holding the lock only to copy a piece of the list.
-    ///
-    /// Nobody's place in the list changes meanwhile: one that moved below the piece to come would be missed, and a cancel
-    /// that misses a task does not wake it.
-    pub(crate) fn each_child(&self, mut visit: impl FnMut(&Arc<Record>)) {
-        const COPIED_AT_ONCE: usize = 128;
-        let mut from = 0;
-        let mut copied = Vec::new();
-        let mut walk = None;
-        // Who is listed later is not visited, or a walk would chase a scope that spawns faster than it walks. A cancel
-        // needs no later ones: it has raised the flag before, and they are refused.
-        let mut all = None;
-        loop {
-            let end = {
-                let mut children = self.children.lock_unpoisoned();
-                let all = *all.get_or_insert(children.slots.len());
-                let end = all.min(from + COPIED_AT_ONCE);
-                copied.extend(children.slots[from..end].iter().flatten().filter_map(Weak::upgrade));
-                from = end;
-                if end < all && walk.is_none() {
-                    children.walks += 1;
-                    walk = Some(Walk { children: &self.children });
-                }
-                end == all
-            };
-            copied.drain(..).for_each(|record| visit(&record));
-            if end {
-                return;
-            }
-        }
-    }
-
-    /// Notes that a child has ended. The list is swept when about half of it may be dead, so that a quiet scope does not
-    /// keep its dead, at a constant cost per child. The count may lose a few under contention: that delays a sweep.
-    pub(crate) fn child_ended(&self) {
-        let ended = self.ended.load(Ordering::Relaxed).wrapping_add(1);
-        self.ended.store(ended, Ordering::Relaxed);
-        if ended % SWEEP_EVERY == 0 {
+    /// Lists the strand of a scope's body, also if the scope is born cancelled: the body gets its one poll. It is not
+    /// counted: the opener is.
+    pub(crate) fn list_body(self: &Arc<Self>) -> Arc<Record> {
+        let (record, _stale) = {
             let mut children = self.children.lock_unpoisoned();
-            if ended as usize * 2 > children.slots.len() {
-                self.ended.store(0, Ordering::Relaxed);
-                if children.walks == 0 {
-                    children.sweep();
-                } else {
-                    children.sweep_is_due = true;
-                }
-            }
+            children.insert(self, *self.site, Kind::Strand)
+        };
+        record
+    }
+
+    /// Visits every living record below once.
+    pub(crate) fn each_child(&self, visit: impl FnMut(&Arc<Record>)) {
+        children::each(&self.children, visit);
+    }
+
+    // ---- life
+
+    /// Counts one more; not if the node is gone (invariant 4).
+    pub(crate) fn retain(&self) -> bool {
+        self.retain_locked(&self.children.lock_unpoisoned())
+    }
+
+    /// As `retain`, under the lock, which makes a plain load and store enough.
+    fn retain_locked(&self, _children: &Children) -> bool {
+        if self.done.is_gone() {
+            return false;
         }
+        self.retained.store(self.retained.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        true
+    }
+
+    /// Keeps the node from being gone, for a moment; `None` if it is.
+    pub(crate) fn hold(node: &Arc<Self>) -> Option<Alive> {
+        node.retain().then(|| Alive { node: Arc::clone(node) })
+    }
+
+    /// Counts one less. The last to go ends the node and lets go of those above, one by one: trees may be deep.
+    pub(crate) fn release(&self) {
+        let mut parent = self.release_one();
+        while let Some(record) = parent {
+            parent = record.node.release_one();
+        }
+    }
+
+    /// Returns the parent if this was the last.
+    #[inline]
+    fn release_one(&self) -> Option<Arc<Record>> {
+        const LOOKS_EVERY: u32 = 64;
+        // Release: what this one did happened before the end. Acquire: the end happens after what everybody did.
+        let released = self.released.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
+        // Relaxed: each of the released was retained before, and the increments above hand that on from one to the next; so
+        // whoever is the last sees at least as many retained, and more only if others are still to come.
+        let living = self.retained.load(Ordering::Relaxed).wrapping_sub(released);
+        if living == 0 {
+            return self.end_if_gone();
+        }
+        if living % LOOKS_EVERY == 0 {
+            children::sweep_if_mostly_dead(&self.children, living as usize);
+        }
+        None
+    }
+
+    /// Everybody seemed to be gone. If that holds under the lock, tells the closer, and gives up the list, whose records hold
+    /// this node. If not, a handle was faster and has counted one more, or that one has come and gone and ended the node.
+    fn end_if_gone(&self) -> Option<Arc<Record>> {
+        let _listed = {
+            let mut children = self.children.lock_unpoisoned();
+            let (retained, released) = (&self.retained, &self.released);
+            if self.done.is_gone() || retained.load(Ordering::Relaxed) != released.load(Ordering::Acquire) {
+                return None;
+            }
+            self.done.mark_gone();
+            children.clear() // dropped after the lock
+        };
+        self.done.wake();
+        if let Some(root) = self.root.as_ref().filter(|_| self.ends_turn) {
+            root.leave_drain_phase();
+        }
+        self.parent.clone()
     }
 }
 
 impl Drop for Node {
+    /// Memory only. Unrolled: a chain of ancestors whose last reference this was must not recurse once per level.
     fn drop(&mut self) {
-        self.done.finish();
-        // Unroll: a chain of parents whose last reference this was must not recurse once per level.
         let mut parent = self.parent.take();
         while let Some(record) = parent {
-            parent = match Arc::into_inner(record) {
-                Some(record) => match Arc::into_inner(record.into_node()) {
-                    Some(mut node) => node.parent.take(),
-                    None => None,
-                },
-                None => None,
-            };
+            let node = Arc::into_inner(record).map(Record::into_node);
+            parent = node.and_then(Arc::into_inner).and_then(|mut node| node.parent.take());
         }
     }
 }
 
-/// How many children end between two looks at whether to sweep.
-const SWEEP_EVERY: u32 = 64;
-
-#[derive(Default)]
-struct Children {
-    slots: Vec<Option<Weak<Record>>>,
-    holes: Vec<u32>,
-    cursor: usize,
-    /// Walks in progress: no record may move.
-    walks: u32,
-    /// A sweep was put off until the last walk is over.
-    sweep_is_due: bool,
+/// One of those a node outlives: its opener, usually. Dropping it gives the count up; by then a scope has closed or
+/// aborted what is below.
+pub(crate) struct Alive {
+    node: Arc<Node>,
 }
 
-/// A walk over the list in several pieces.
-struct Walk<'a> {
-    children: &'a Mutex<Children>,
+impl Alive {
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
 }
 
-impl Drop for Walk<'_> {
+impl Drop for Alive {
     fn drop(&mut self) {
-        let mut children = self.children.lock_unpoisoned();
-        children.walks -= 1;
-        if children.walks == 0 && std::mem::take(&mut children.sweep_is_due) {
-            children.sweep();
-        }
+        self.node.release();
     }
 }
 
-impl Children {
-    /// Inspects two old entries per insert, so under churn the dead never outnumber the living by more than a constant.
-    fn insert(&mut self, record: Weak<Record>) {
-        for _ in 0..2 {
-            if self.slots.is_empty() {
-                break;
-            }
-            if self.cursor >= self.slots.len() {
-                self.cursor = 0;
-            }
-            self.drop_if_dead(self.cursor);
-            self.cursor += 1;
-        }
-        match self.holes.pop() {
-            Some(hole) => self.slots[hole as usize] = Some(record),
-            None => self.slots.push(Some(record)),
-        }
-    }
+/// The record of a root, in which scopes of foreign tasks are opened. Dropping it closes the root: from then on only what
+/// lives keeps it from being gone.
+pub(crate) struct RootRecord {
+    record: Arc<Record>,
+    _alive: Alive,
+}
 
-    fn drop_if_dead(&mut self, at: usize) {
-        if self.slots[at].as_ref().is_some_and(|record| record.strong_count() == 0) {
-            self.slots[at] = None;
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "a scope with 2^32 tasks does not fit into memory"
-            )]
-            self.holes.push(at as u32);
-        }
-    }
+impl Deref for RootRecord {
+    type Target = Arc<Record>;
 
-    fn sweep(&mut self) {
-        self.slots.retain(|slot| slot.as_ref().is_some_and(|record| record.strong_count() > 0));
-        self.holes.clear();
-        self.cursor = 0;
-        if self.slots.capacity() > 4 * self.slots.len().max(16) {
-            self.slots.shrink_to_fit();
-            self.holes.shrink_to_fit();
-        }
+    fn deref(&self) -> &Arc<Record> {
+        &self.record
     }
 }
 
@@ -406,9 +420,12 @@ pub struct Counts {
 }
 
 impl Done {
-    fn finish(&self) {
+    fn mark_gone(&self) {
         // Release: pairs with the Acquire in `poll`; whoever sees it sees what the destructors below did.
         self.gone.store(true, Ordering::Release);
+    }
+
+    fn wake(&self) {
         let waiter = self.waiter.lock_unpoisoned().take();
         if let Some(waiter) = waiter {
             waiter.wake();
@@ -420,7 +437,7 @@ impl Done {
             return Poll::Ready(());
         }
         let mut waiter = self.waiter.lock_unpoisoned();
-        // Again under the lock: `finish` takes the waiter under it after raising the flag.
+        // Again under the lock: `wake` takes the waiter under it after the flag was raised.
         if self.gone.load(Ordering::Acquire) {
             return Poll::Ready(());
         }

@@ -2,17 +2,17 @@
 //!
 //! # End
 //!
-//! When the body has ended, the opener gives up its own reference to the node and waits until the node is gone.
+//! When the body has ended, the opener gives up its own count of the node and waits until the node is gone.
 //! Dropped before that, it cancels and aborts what is below and lets go: see adoption in the module `node`.
 
 use std::future::{Future, poll_fn};
 use std::panic::Location;
-use std::pin::pin;
-use std::sync::{Arc, Weak};
+use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use crate::cause::Cause;
-use crate::node::{Done, Failure, Node, NodeKind};
+use crate::node::{Alive, Done, Failure, Node, NodeKind};
 use crate::record::{self, ABORT, CANCEL, Kind};
 use crate::root;
 use crate::site;
@@ -22,9 +22,8 @@ use crate::wait::{Op, Wait};
 
 /// An open scope or group. Dropped before it was run to its end, it aborts what is below.
 pub(crate) struct Opened {
-    node: Arc<Node>,
-    timer: Timer,
     armed: Armed,
+    timer: Timer,
     _shield: Shield,
 }
 
@@ -33,8 +32,6 @@ pub(crate) struct Ran<T> {
     pub(crate) body: End<T>,
     pub(crate) failure: Option<Failure>,
     pub(crate) cause: Option<Cause>,
-    /// Holds off the rule of cancellation until the results are collected too.
-    _shield: Shield,
 }
 
 impl Opened {
@@ -48,49 +45,49 @@ impl Opened {
         crate::panic::install_hook();
         let parent = record::current().or_else(root::of_runtime);
         let inherited = parent.as_ref().and_then(|parent| parent.node.deadline());
-        let node = Node::open(site::intern(name, place), kind, parent, None, fail_fast);
-        if node.parent().is_none() {
-            root::list_orphan(&node);
+        let alive = Node::open(site::intern(name, place), kind, parent, None, fail_fast);
+        if alive.node().parent().is_none() {
+            root::list_orphan(alive.node());
         }
-        let timer = Timer::for_node(&node, inherited);
-        let armed = Armed { node: Arc::downgrade(&node), live: true };
-        Self { node, timer, armed, _shield: Shield::raise() }
+        let timer = Timer::for_node(alive.node(), inherited);
+        let armed = Armed { node: Arc::clone(alive.node()), alive: Some(alive), over: false };
+        Self { armed, timer, _shield: Shield::raise() }
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {
-        &self.node
+        &self.armed.node
     }
 
-    /// Runs the body, then waits until everything below is gone.
-    pub(crate) async fn run<F: Future>(self, body: F) -> Ran<F::Output> {
-        let Self { node, mut timer, mut armed, _shield } = self;
-        let body = {
-            let mut strand = pin!(Strand::new(&node, body));
-            poll_fn(|cx| {
-                if let Poll::Ready(end) = strand.as_mut().poll(cx) {
-                    return Poll::Ready(end);
-                }
-                if timer.has_fired(cx) {
-                    node.cancel(CANCEL, &Cause::DeadlineExceeded);
-                    return strand.as_mut().poll(cx);
-                }
-                Poll::Pending
-            })
-            .await
-        };
+    /// Runs the body, which is opened here, then waits until everything below is gone.
+    ///
+    /// The rule of cancellation is held off until `self` is dropped: results are collected first.
+    pub(crate) async fn run<F: Future>(&mut self, mut body: Pin<&mut Strand<F>>) -> Ran<F::Output> {
+        let Self { armed, timer, .. } = self;
+        body.as_mut().open(&armed.node);
+        let body = poll_fn(|cx| {
+            if let Poll::Ready(end) = body.as_mut().poll(cx) {
+                return Poll::Ready(end);
+            }
+            if timer.has_fired(cx) {
+                armed.node.cancel(CANCEL, &Cause::DeadlineExceeded);
+                return body.as_mut().poll(cx);
+            }
+            Poll::Pending
+        })
+        .await;
         if let End::Panicked(_) = body {
-            node.cancel(CANCEL, &Cause::BodyFailed);
+            armed.node.cancel(CANCEL, &Cause::BodyFailed);
         }
-        let done = node.done();
-        drop(node); // ours was one of the references that say "something lives below"
-        close(&done, &armed.node, &mut timer).await;
-        armed.live = false;
-        Ran { body, failure: done.take_failure(), cause: done.cause(), _shield }
+        armed.alive = None; // ours was one of those the node outlives
+        let done = armed.node.done();
+        close(&armed.node, &done, timer).await;
+        armed.over = true;
+        Ran { body, failure: done.take_failure(), cause: done.cause() }
     }
 }
 
 /// Waits until the node is gone. Cancellation does not end this wait: it makes what is waited for end.
-async fn close(done: &Done, node: &Weak<Node>, timer: &mut Timer) {
+async fn close(node: &Arc<Node>, done: &Done, timer: &mut Timer) {
     let mut leaf = Leaf::default();
     poll_fn(|cx| {
         if done.poll(cx).is_ready() {
@@ -98,9 +95,7 @@ async fn close(done: &Done, node: &Weak<Node>, timer: &mut Timer) {
             return Poll::Ready(());
         }
         if timer.has_fired(cx) {
-            if let Some(node) = node.upgrade() {
-                node.cancel(CANCEL, &Cause::DeadlineExceeded);
-            }
+            node.cancel(CANCEL, &Cause::DeadlineExceeded);
         }
         leaf.stand_by(cx, Wait { op: Op::Close, on: 0 });
         Poll::Pending
@@ -110,21 +105,22 @@ async fn close(done: &Done, node: &Weak<Node>, timer: &mut Timer) {
 
 /// The drop of a scope's future before its end: cause recorded, tasks cancelled and aborted, adoption counted.
 struct Armed {
-    node: Weak<Node>,
-    live: bool,
+    node: Arc<Node>,
+    /// Given up when the body has ended. Dropped after this drop has run: the node is not gone before.
+    alive: Option<Alive>,
+    over: bool,
 }
 
 impl Drop for Armed {
     fn drop(&mut self) {
-        if !self.live {
+        if self.over {
             return;
         }
-        let Some(node) = self.node.upgrade() else { return };
-        node.close();
-        node.cancel(CANCEL | ABORT, &Cause::ScopeDropped);
+        self.node.close();
+        self.node.cancel(CANCEL | ABORT, &Cause::ScopeDropped);
         let mut living = 0;
-        node.each_child(|child| living += u64::from(child.kind != Kind::Strand));
-        if let Some(root) = &node.root {
+        self.node.each_child(|child| living += u64::from(child.kind != Kind::Strand));
+        if let Some(root) = &self.node.root {
             root.add_adopted(living);
         }
     }

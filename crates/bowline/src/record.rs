@@ -8,11 +8,12 @@
 //!
 //! 1. `polls` has one writer at a time (whoever polls the task), so plain loads and stores are enough; it is odd while polled.
 //! 2. The thread-local holds exactly one pointer and is never borrowed while user code runs (polls, wakes, drops).
-//! 3. A record's node is alive as long as the record is: a scope is "gone" only after its tasks' destructors have run.
+//! 3. A task's record is ended once, after the task's destructors have run; only then does its node count one less.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::Waker;
 
@@ -31,8 +32,16 @@ pub(crate) const CANCEL: u32 = 1;
 pub(crate) const ABORT: u32 = 2;
 /// Takes no more tasks (nodes only).
 pub(crate) const CLOSED: u32 = 4;
-/// The future has ended; what still holds the record is adopted work below it.
-pub(crate) const ENDED: u32 = 8;
+
+/// Of `Record::waker_is`: no waker was stored yet.
+const NO_WAKER: u8 = 0;
+/// A leaf stored one during the first poll; it may be a combinator's.
+const PERHAPS_TASKS: u8 = 1;
+/// The waker with which the task's root was polled.
+const TASKS: u8 = 2;
+
+/// What `polls` says when the future has ended.
+const ENDED: u32 = u32::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -46,14 +55,14 @@ pub(crate) enum Kind {
 
 pub(crate) struct Record {
     pub(crate) id: u64,
-    pub(crate) site: &'static Site,
+    pub(crate) site: Site,
     /// Where this record is listed and whose cancellation it obeys.
     pub(crate) node: Arc<Node>,
     pub(crate) kind: Kind,
     pub(crate) born: u32,
-    /// `CANCEL`, `ABORT`, `ENDED` of this record alone; the node has its own.
+    /// `CANCEL`, `ABORT` of this record alone; the node has its own.
     pub(crate) flags: AtomicU32,
-    /// Twice the number of polls, plus one while a poll runs.
+    /// Twice the number of polls, plus one while a poll runs; [`ENDED`] at the end.
     polls: AtomicU32,
     /// What the task waits for: a [`Wait`] packed into a word, 0 if unknown (a foreign future, or running).
     wait: AtomicU64,
@@ -61,6 +70,8 @@ pub(crate) struct Record {
     /// Sections in progress inside this task that hold off dropping at a cancel (see `Shield`).
     shields: AtomicU32,
     waker: Mutex<Option<Waker>>,
+    /// Whether `waker` was set, and whether it is certainly the task's: [`NO_WAKER`] and so on. Asked without the lock.
+    waker_is: AtomicU8,
     /// What few tasks need; absent until then.
     extra: OnceLock<Box<Mutex<Extra>>>,
 }
@@ -107,7 +118,7 @@ impl<T: ?Sized> Weaks<T> {
 }
 
 impl Record {
-    pub(crate) fn new(site: &'static Site, node: Arc<Node>, kind: Kind) -> Arc<Self> {
+    pub(crate) fn new(site: Site, node: Arc<Node>, kind: Kind) -> Arc<Self> {
         Arc::new(Self {
             id: next_id(),
             site,
@@ -120,8 +131,27 @@ impl Record {
             waited_from: AtomicU32::new(0),
             shields: AtomicU32::new(0),
             waker: Mutex::new(None),
+            waker_is: AtomicU8::new(NO_WAKER),
             extra: OnceLock::new(),
         })
+    }
+
+    /// Makes the record of an ended task, held by nobody but its list, that of a new one; not if something was left in it
+    /// whose drop is user code.
+    pub(crate) fn renew(&mut self, site: Site, kind: Kind) -> bool {
+        if self.extra.get().is_some() || self.waker.get_mut().is_ok_and(|waker| waker.is_some()) {
+            return false;
+        }
+        self.id = next_id();
+        self.site = site;
+        self.kind = kind;
+        self.born = clock::coarse_millis();
+        *self.flags.get_mut() = 0;
+        *self.polls.get_mut() = 0;
+        *self.wait.get_mut() = 0;
+        *self.shields.get_mut() = 0;
+        *self.waker_is.get_mut() = NO_WAKER;
+        true
     }
 
     /// `CANCEL` and `ABORT` as this record sees them: its own and its node's.
@@ -157,19 +187,39 @@ impl Record {
         self.wake();
     }
 
+    /// The future has ended, destructors and all; only adopted work may keep the record.
+    #[inline]
     pub(crate) fn mark_ended(&self) {
         // Relaxed: shown to people; nobody decides by it.
-        self.flags.fetch_or(ENDED, Ordering::Relaxed);
+        self.polls.store(ENDED, Ordering::Relaxed);
+        // Relaxed: whoever polled this task last stored the waker.
+        if self.waker_is.load(Ordering::Relaxed) != NO_WAKER || self.extra.get().is_some() {
+            self.give_up();
+        }
     }
 
-    /// Whether the future has ended and only adopted work keeps the record.
+    /// Drops what only a living task needs. The drops are outside the locks: a foreign waker's drop is user code.
+    #[cold]
+    fn give_up(&self) {
+        let _waker = self.waker.lock_unpoisoned().take();
+        let _left = self.extra.get().map(|extra| {
+            let mut extra = extra.lock_unpoisoned();
+            (std::mem::take(&mut extra.leaves), std::mem::take(&mut extra.queues))
+        });
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & ENDED != 0
+        self.polls.load(Ordering::Relaxed) == ENDED
     }
 
     /// Takes the record apart; used to unroll long chains of ancestors without recursion.
     pub(crate) fn into_node(self) -> Arc<Node> {
         self.node
+    }
+
+    /// Whether the future has not ended, or work adopted from it has not. A handle may keep the record of one that is gone.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.has_ended() || !self.nested().is_empty()
     }
 
     // ---- polling
@@ -184,7 +234,8 @@ impl Record {
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        self.polls.load(Ordering::Relaxed) % 2 == 1
+        let polls = self.polls.load(Ordering::Relaxed);
+        polls != ENDED && polls % 2 == 1
     }
 
     pub(crate) fn polls(&self) -> u32 {
@@ -193,19 +244,22 @@ impl Record {
 
     /// Remembers how to wake this task; called when a poll returns `Pending`.
     pub(crate) fn remember_waker(&self, waker: &Waker) {
-        let mut slot = self.waker.lock_unpoisoned();
-        let stale = match &*slot {
-            Some(known) if known.will_wake(waker) => return,
-            known => known.clone(),
+        // The root of a task is always polled with the same waker. A strand moves with the future it lies in.
+        if self.kind == Kind::Task && self.waker_is.load(Ordering::Relaxed) == TASKS {
+            return;
+        }
+        let stale = {
+            let mut slot = self.waker.lock_unpoisoned();
+            let in_doubt = self.waker_is.load(Ordering::Relaxed) == PERHAPS_TASKS;
+            self.waker_is.store(TASKS, Ordering::Relaxed);
+            match &*slot {
+                Some(known) if known.will_wake(waker) => return,
+                _ => slot.replace(waker.clone()).map(|stale| (stale, in_doubt)),
+            }
         };
-        *slot = Some(waker.clone());
-        drop(slot);
-        // In the first poll a leaf may have put a combinator's waker here, in doubt (see `remember_leaf`): keep it too.
-        if let Some(stale) = stale.filter(|_| self.polls() <= 1) {
-            let mut extra = self.extra().lock_unpoisoned();
-            let key = extra.next_leaf;
-            extra.next_leaf += 1;
-            extra.leaves.push_back((key, stale));
+        // In the first poll a leaf may have put a combinator's waker here (see `remember_leaf`): keep it too.
+        if let Some((stale, true)) = stale {
+            self.list_leaf(stale);
         }
     }
 
@@ -219,15 +273,20 @@ impl Record {
                 // First poll: most probably this is the task's waker. If not, `remember_waker` mends it when the poll ends.
                 None => {
                     *slot = Some(waker.clone());
+                    self.waker_is.store(PERHAPS_TASKS, Ordering::Relaxed);
                     return None;
                 }
             }
         }
+        Some(self.list_leaf(waker.clone()))
+    }
+
+    fn list_leaf(&self, waker: Waker) -> u64 {
         let mut extra = self.extra().lock_unpoisoned();
         let key = extra.next_leaf;
         extra.next_leaf += 1;
-        extra.leaves.push_back((key, waker.clone()));
-        Some(key)
+        extra.leaves.push_back((key, waker));
+        key
     }
 
     /// The leaf is polled again, perhaps with another waker: it may have moved from one combinator to another.
@@ -371,38 +430,47 @@ pub(crate) fn next_id() -> u64 {
 }
 
 thread_local! {
-    static CURRENT: RefCell<Option<Arc<Record>>> = const { RefCell::new(None) };
+    // `ManuallyDrop`: a thread-local without a destructor costs no check per access. Nothing is lost by it, since whoever
+    // enters also leaves.
+    static CURRENT: RefCell<ManuallyDrop<Option<Arc<Record>>>> = const { RefCell::new(ManuallyDrop::new(None)) };
+}
+
+/// Makes `record` the ambient one and returns the former.
+#[inline]
+fn replace_current(record: Option<Arc<Record>>) -> Option<Arc<Record>> {
+    CURRENT.with(|current| ManuallyDrop::into_inner(current.replace(ManuallyDrop::new(record))))
 }
 
 /// Runs `f` with the record behind `slot` as the ambient one. The pointer is moved, not counted, and moved back even if
 /// `f` panics.
+#[inline]
 pub(crate) fn enter<R>(slot: &mut Option<Arc<Record>>, f: impl FnOnce() -> R) -> R {
     struct Restore<'a> {
         slot: &'a mut Option<Arc<Record>>,
         previous: Option<Arc<Record>>,
     }
     impl Drop for Restore<'_> {
+        #[inline]
         fn drop(&mut self) {
-            let previous = self.previous.take();
-            *self.slot = CURRENT.with(|current| current.replace(previous));
+            *self.slot = replace_current(self.previous.take());
         }
     }
-    let mine = slot.take();
-    let previous = CURRENT.with(|current| current.replace(mine));
+    let previous = replace_current(slot.take());
     let _restore = Restore { slot, previous };
     f()
 }
 
 /// The record of whoever is being polled on this thread, if it is ours.
 pub(crate) fn current() -> Option<Arc<Record>> {
-    CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+    CURRENT.with(|current| Option::clone(&current.borrow()))
 }
 
 /// Looks at the current record without taking a reference. `look` must not run user code (invariant 2).
+#[inline]
 pub(crate) fn with_current<R>(look: impl FnOnce(Option<&Arc<Record>>) -> R) -> R {
     CURRENT.with(|current| look(current.borrow().as_ref()))
 }
 
 pub(crate) fn inside_task() -> bool {
-    CURRENT.try_with(|current| current.try_borrow().is_ok_and(|current| current.is_some())).unwrap_or(false)
+    CURRENT.with(|current| current.try_borrow().is_ok_and(|current| current.is_some()))
 }

@@ -32,8 +32,6 @@ pub enum Phase {
 }
 
 /// What the nodes below one root know of it: the state all share, and the drain phase they belong to.
-///
-/// Whatever lives in a drain phase holds one such, so the phase knows when the last is gone.
 pub(crate) struct RootState {
     shared: Arc<Shared>,
     /// The drain phase this is a membership in.
@@ -139,15 +137,22 @@ impl RootState {
         &self.shared.turns
     }
 
-    /// A new membership in the drain phase of this name; it ends when the last reference is dropped.
+    /// A new membership in the drain phase of this name.
     pub(crate) fn join_drain_phase(
         &self,
         name: &'static str,
         place: &'static Location<'static>,
-    ) -> Arc<Self> {
+    ) -> Membership {
         self.somebody_drains();
         let turn = self.shared.turns.join(name, place);
-        Arc::new(Self { shared: Arc::clone(&self.shared), turn: Some(turn) })
+        Membership { state: Some(Arc::new(Self { shared: Arc::clone(&self.shared), turn: Some(turn) })) }
+    }
+
+    /// Ends a membership; called once for each, by the node it was handed over to.
+    pub(crate) fn leave_drain_phase(&self) {
+        if let Some(turn) = self.turn {
+            self.shared.turns.leave(turn);
+        }
     }
 
     /// Notes the node of a member, so that it can be cancelled when its time is up.
@@ -170,10 +175,22 @@ impl RootState {
     }
 }
 
-impl Drop for RootState {
+/// A membership in a drain phase. Dropped, it ends; handed over to a node, it ends when everything below that is gone.
+pub(crate) struct Membership {
+    state: Option<Arc<RootState>>,
+}
+
+impl Membership {
+    pub(crate) fn hand_over(mut self) -> Arc<RootState> {
+        let Some(state) = self.state.take() else { unreachable!("handed over once, by value") };
+        state
+    }
+}
+
+impl Drop for Membership {
     fn drop(&mut self) {
-        if let Some(turn) = self.turn {
-            self.shared.turns.leave(turn);
+        if let Some(state) = &self.state {
+            state.leave_drain_phase();
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cause::Cancelled;
-use crate::node::{Done, Node};
+use crate::node::{Done, Node, RootRecord};
 use crate::panic::{Panic, PanicClass};
 use crate::record::{Kind, Record};
 use crate::root::{self, RootState};
@@ -255,7 +255,7 @@ impl Runner {
             let _inside = workers.enter();
             root::register(&root.record);
             let record =
-                list(&root.node, "main", place, Kind::Task).expect("the root was opened a moment ago");
+                list(&root.record.node, "main", place, Kind::Task).expect("the root was opened a moment ago");
             spawn_tracked::<_, OfMain<F::Output>>(record, main)
         };
         let plan = Plan { budget, on_blockers };
@@ -290,7 +290,8 @@ fn stop(workers: Runtime, report: &Report) {
 
 /// The root node and the record under which scopes of foreign tasks hang.
 pub(crate) struct Root {
-    pub(crate) record: Arc<Record>,
+    /// Dropped, only what lives keeps the root open.
+    pub(crate) record: RootRecord,
     pub(crate) node: Weak<Node>,
     pub(crate) done: Arc<Done>,
 }
@@ -302,10 +303,9 @@ impl Root {
         state: &Arc<RootState>,
     ) -> Self {
         let site = site::intern(name, place);
-        let node = Node::open_root(site, Some(Arc::clone(state)));
-        let record = Record::new(site, Arc::clone(&node), Kind::Strand);
-        node.list_body(&record);
-        Self { record, done: node.done(), node: Arc::downgrade(&node) }
+        let record = Node::open_root(site, Some(Arc::clone(state)));
+        let node = &record.node;
+        Self { done: node.done(), node: Arc::downgrade(node), record }
     }
 }
 

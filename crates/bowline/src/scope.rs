@@ -9,7 +9,8 @@
 use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::Location;
-use std::sync::{Arc, Weak};
+use std::pin::pin;
+use std::sync::Arc;
 
 use crate::carry::{Bind, Carry, Cx, TaskFn};
 use crate::cause::{Cancelled, Cause};
@@ -20,8 +21,8 @@ use crate::opening::Opened;
 use crate::panic::Panic;
 use crate::queue::{Bound, Overflow, Rx, Tx};
 use crate::record::{ABORT, CANCEL, Kind, Record};
-use crate::site;
-use crate::track::{End, Ending, Tracked};
+use crate::site::Site;
+use crate::track::{End, Ending, Strand, Tracked};
 
 /// Runs `body` with a scope that owns every task spawned into it, and returns when the last one is gone.
 ///
@@ -65,15 +66,13 @@ where
 {
     let place = Location::caller();
     async move {
-        let opened = Opened::new(name, place, NodeKind::Scope, true);
+        let mut opened = Opened::new(name, place, NodeKind::Scope, true);
         let node = Arc::clone(opened.node());
-        let ran = opened
-            .run(async {
-                let scope = Scope::new(&node);
-                drop(node);
-                body(&scope).await.map_err(|error| scope.fail(error)).ok()
-            })
-            .await;
+        let strand = pin!(Strand::unopened(async {
+            let scope = Scope { node, cx: Cx::here(), error: PhantomData };
+            body(&scope).await.map_err(|error| scope.fail(error)).ok()
+        }));
+        let ran = opened.run(strand).await;
         let failure = match ran.failure {
             Some(Failure::Panicked(panic)) => panic.resume(),
             Some(Failure::Error(error)) => Some(match error.downcast::<E>() {
@@ -98,21 +97,15 @@ where
 ///
 /// It lives in the body's own future and cannot leave it; [`handle`](Self::handle) makes something that can.
 pub struct Scope<E> {
-    node: Weak<Node>,
+    node: Arc<Node>,
     cx: Cx,
     error: PhantomData<fn(E)>,
 }
 
 impl<E: From<Cancelled> + Send + 'static> Scope<E> {
-    fn new(node: &Arc<Node>) -> Self {
-        Self { node: Arc::downgrade(node), cx: Cx::here(), error: PhantomData }
-    }
-
     /// The body's error is one among others: the first wins, and the others are cancelled.
     fn fail(&self, error: E) {
-        if let Some(node) = self.node.upgrade() {
-            node.fail(Failure::Error(Box::new(error)), &Cause::BodyFailed);
-        }
+        self.node.fail(Failure::Error(Box::new(error)), &Cause::BodyFailed);
     }
 
     /// Spawns a task that owns no Bowline ends; plain data is captured as usual.
@@ -257,7 +250,7 @@ impl<E: From<Cancelled> + Send + 'static> Scope<E> {
 
     /// Returns a handle with which other tasks can spawn into this scope, cancel it or close it.
     pub fn handle(&self) -> ScopeHandle<E> {
-        ScopeHandle { node: self.node.clone(), error: PhantomData }
+        ScopeHandle { node: Arc::clone(&self.node), error: PhantomData }
     }
 
     /// Cancels every task of the scope and its body.
@@ -273,13 +266,13 @@ impl<E: From<Cancelled> + Send + 'static> Scope<E> {
 
 /// A handle on a scope that can be kept anywhere. It does not keep the scope open.
 pub struct ScopeHandle<E> {
-    node: Weak<Node>,
+    node: Arc<Node>,
     error: PhantomData<fn(E)>,
 }
 
 impl<E> Clone for ScopeHandle<E> {
     fn clone(&self) -> Self {
-        Self { node: self.node.clone(), error: PhantomData }
+        Self { node: Arc::clone(&self.node), error: PhantomData }
     }
 }
 
@@ -304,16 +297,12 @@ impl<E: From<Cancelled> + Send + 'static> ScopeHandle<E> {
 
     /// Cancels every task of the scope and its body.
     pub fn cancel(&self, reason: &'static str) {
-        if let Some(node) = self.node.upgrade() {
-            node.cancel(CANCEL, &Cause::Requested(reason));
-        }
+        self.node.cancel(CANCEL, &Cause::Requested(reason));
     }
 
     /// Takes no more tasks; those that run go on.
     pub fn close(&self) {
-        if let Some(node) = self.node.upgrade() {
-            node.close();
-        }
+        self.node.close();
     }
 }
 
@@ -342,19 +331,16 @@ impl std::error::Error for ScopeClosed {}
 // ---- spawning
 
 pub(crate) fn list(
-    node: &Weak<Node>,
+    node: &Arc<Node>,
     name: &'static str,
     place: &'static Location<'static>,
     kind: Kind,
 ) -> Result<Arc<Record>, ScopeClosed> {
-    let node = node.upgrade().ok_or(ScopeClosed { cause: Cause::ScopeClosed })?;
-    let record = Record::new(site::intern(name, place), node, kind);
-    record.node.list(&record).map_err(|cause| ScopeClosed { cause })?;
-    Ok(record)
+    node.list(Site { name, place }, kind).map_err(|cause| ScopeClosed { cause })
 }
 
 fn spawn_into<T, E, F>(
-    node: &Weak<Node>,
+    node: &Arc<Node>,
     name: &'static str,
     place: &'static Location<'static>,
     future: F,
@@ -365,8 +351,8 @@ where
     E: Send + 'static,
 {
     let record = list(node, name, place, Kind::Task)?;
-    let weak = Arc::downgrade(&record);
-    Ok(Handle::running(spawn_tracked::<_, OfScope<T, E>>(record, future), weak))
+    let kept = Arc::clone(&record);
+    Ok(Handle::running(spawn_tracked::<_, OfScope<T, E>>(record, future), kept))
 }
 
 /// The one place where a task of ours becomes one of tokio's.
@@ -384,7 +370,7 @@ where
 
 #[expect(clippy::disallowed_methods, reason = "the blocking lane of the toolkit, with an owner and a name")]
 fn spawn_blocking_into<T, E, F>(
-    node: &Weak<Node>,
+    node: &Arc<Node>,
     name: &'static str,
     place: &'static Location<'static>,
     work: F,
@@ -395,10 +381,10 @@ where
     E: Send + 'static,
 {
     let record = list(node, name, place, Kind::Blocking)?;
-    let weak = Arc::downgrade(&record);
+    let kept = Arc::clone(&record);
     let task =
         tokio::task::spawn_blocking(move || crate::track::run_blocking::<_, OfScope<T, E>>(record, work));
-    Ok(Handle::running(task, weak))
+    Ok(Handle::running(task, kept))
 }
 
 /// A task's end as a scope sees it: an error belongs to the scope, a value to the handle.

@@ -1,4 +1,4 @@
-//! Where and under which name something was spawned, interned so that a task carries one pointer.
+//! Where and under which name something was spawned or made; interned for those that are few and carry a pointer.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use crate::sync::LockExt;
 
 /// A name and a place in the source. There are as many as there are spawn lines in a program, so they live for ever.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Site {
     pub(crate) name: &'static str,
     pub(crate) place: &'static Location<'static>,

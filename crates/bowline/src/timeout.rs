@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
 use crate::cause::{Cancelled, Cause};
-use crate::node::{Node, NodeKind};
+use crate::node::{Alive, Node, NodeKind};
 use crate::record::{self, CANCEL};
 use crate::root;
 use crate::site;
@@ -113,7 +113,7 @@ pin_project! {
 
 enum State {
     New { place: &'static Location<'static>, limit: Limit, kind: NodeKind },
-    Open { node: Arc<Node>, timer: Timer, _shield: Option<Shield> },
+    Open { alive: Alive, timer: Timer, _shield: Option<Shield> },
     Ended,
 }
 
@@ -138,10 +138,10 @@ fn open<F>(
     // In a foreign task - a web framework's handler - the process's root is the parent.
     let parent = record::current().or_else(root::of_runtime);
     let inherited = parent.as_ref().and_then(|parent| parent.node.deadline());
-    let node = Node::open(site::intern(name, place), kind, parent, at, false);
-    let timer = Timer::for_node(&node, inherited);
-    strand.open(&node);
-    State::Open { node, timer, _shield: shield }
+    let alive = Node::open(site::intern(name, place), kind, parent, at, false);
+    let timer = Timer::for_node(alive.node(), inherited);
+    strand.open(alive.node());
+    State::Open { alive, timer, _shield: shield }
 }
 
 impl<F: Future> Future for Under<F> {
@@ -152,14 +152,14 @@ impl<F: Future> Future for Under<F> {
         if let State::New { place, limit, kind } = *this.state {
             *this.state = open(this.strand.as_mut(), place, limit, kind);
         }
-        let State::Open { node, timer, .. } = this.state else { panic!("polled after it had ended") };
+        let State::Open { alive, timer, .. } = this.state else { panic!("polled after it had ended") };
         let mut polled = this.strand.as_mut().poll(cx);
         if polled.is_pending() && timer.has_fired(cx) {
-            node.cancel(CANCEL, &Cause::DeadlineExceeded);
+            alive.node().cancel(CANCEL, &Cause::DeadlineExceeded);
             polled = this.strand.as_mut().poll(cx); // its one poll more, now
         }
         let Poll::Ready(end) = polled else { return Poll::Pending };
-        let cause = node.cause();
+        let cause = alive.node().cause();
         *this.state = State::Ended;
         match end {
             End::Value(value) => Poll::Ready(Ok(value)),

@@ -50,8 +50,10 @@ pin_project! {
     impl<F, E> PinnedDrop for Tracked<F, E> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            // Destructors see their own context. One that panics here was dropped by the runtime, which catches it.
-            record::enter(this.record, || this.future.set(None));
+            if this.record.is_some() {
+                // Destructors see their own context. One that panics here was dropped by the runtime, which catches it.
+                record::enter(this.record, || this.future.set(None));
+            }
             if let Some(record) = this.record {
                 finish(record);
             }
@@ -151,9 +153,10 @@ where
     ended
 }
 
+/// The end of a task, destructors and all. The count goes last: whoever waits for the node sees everything done.
 fn finish(record: &Arc<Record>) {
     record.mark_ended();
-    record.node.child_ended();
+    record.node.release();
 }
 
 /// What one poll of a future under a context came to.
@@ -218,7 +221,12 @@ pin_project! {
     impl<F> PinnedDrop for Strand<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            record::enter(this.record, || this.future.set(None));
+            if this.record.is_some() {
+                record::enter(this.record, || this.future.set(None));
+            }
+            if let Some(record) = this.record {
+                record.mark_ended();
+            }
         }
     }
 }
@@ -226,7 +234,7 @@ pin_project! {
 impl<F> Strand<F> {
     /// Opens a strand directly below `node`.
     pub(crate) fn new(node: &Arc<Node>, future: F) -> Self {
-        Self { future: Some(future), record: Some(body_of(node)) }
+        Self { future: Some(future), record: Some(node.list_body()) }
     }
 
     /// A strand to be opened later, at its first poll; polled before, it ends as cancelled.
@@ -235,14 +243,8 @@ impl<F> Strand<F> {
     }
 
     pub(crate) fn open(self: Pin<&mut Self>, node: &Arc<Node>) {
-        *self.project().record = Some(body_of(node));
+        *self.project().record = Some(node.list_body());
     }
-}
-
-fn body_of(node: &Arc<Node>) -> Arc<Record> {
-    let record = Record::new(node.site, Arc::clone(node), Kind::Strand);
-    node.list_body(&record);
-    record
 }
 
 impl<F: Future> Future for Strand<F> {
@@ -282,7 +284,9 @@ impl<F: Future> Future for Strand<F> {
                 End::Panicked(panic)
             }
         };
-        *this.record = None; // the node's last reference may be this one
+        if let Some(record) = this.record.take() {
+            record.mark_ended();
+        }
         Poll::Ready(end)
     }
 }
@@ -317,7 +321,8 @@ impl Drop for Shield {
 /// task waits for, and makes sure that a cancel finds the leaf also under `FuturesUnordered` and the like.
 #[derive(Default)]
 pub(crate) struct Leaf {
-    registered: Option<(Arc<Record>, u64)>,
+    /// Boxed because it is rare, and leaves lie in handles and futures.
+    registered: Option<Box<(Arc<Record>, u64)>>,
     waiting: bool,
 }
 
@@ -350,20 +355,26 @@ impl Leaf {
             self.waiting = true;
         }
         match &self.registered {
-            Some((known, key)) if Arc::ptr_eq(known, &record) => known.renew_leaf(*key, cx.waker()),
+            Some(leaf) if Arc::ptr_eq(&leaf.0, &record) => leaf.0.renew_leaf(leaf.1, cx.waker()),
             _ => {
                 self.unregister();
                 if let Some(key) = record.remember_leaf(cx.waker()) {
-                    self.registered = Some((record, key));
+                    self.registered = Some(Box::new((record, key)));
                 }
             }
         }
     }
 
     /// To be called when the wait is over.
+    #[inline]
     pub(crate) fn clear(&mut self) {
-        if self.waiting {
-            self.waiting = false;
+        if self.waiting || self.registered.is_some() {
+            self.clear_slowly();
+        }
+    }
+
+    fn clear_slowly(&mut self) {
+        if std::mem::take(&mut self.waiting) {
             record::with_current(|current| {
                 if let Some(record) = current {
                     record.clear_wait();
@@ -374,13 +385,14 @@ impl Leaf {
     }
 
     fn unregister(&mut self) {
-        if let Some((record, key)) = self.registered.take() {
-            record.forget_leaf(key);
+        if let Some(leaf) = self.registered.take() {
+            leaf.0.forget_leaf(leaf.1);
         }
     }
 }
 
 impl Drop for Leaf {
+    #[inline]
     fn drop(&mut self) {
         self.clear();
     }

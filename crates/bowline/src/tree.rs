@@ -209,7 +209,7 @@ impl Walk {
             id: record.id,
             parent: record.node.id,
             name: record.site.name,
-            place: place(record.site),
+            place: place(&record.site),
             age_ms: millis(clock::since(record.born)),
             state: state(record),
             polls: record.polls(),

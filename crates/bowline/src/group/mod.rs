@@ -28,7 +28,8 @@ mod task;
 
 use std::future::Future;
 use std::panic::Location;
-use std::sync::{Arc, Mutex, Weak};
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
 
 use tokio::task::JoinHandle;
 
@@ -41,12 +42,12 @@ pub use task::Member;
 
 use crate::carry::{Bind, Carry, Cx, TaskFn};
 use crate::cause::{Cancelled, Cause};
-use crate::node::{Counts, Done, Failure, Node, NodeKind};
+use crate::node::{Counts, Failure, Node, NodeKind};
 use crate::opening::{Opened, Ran};
 use crate::record::{CANCEL, Kind};
 use crate::scope::{ScopeClosed, list, spawn_tracked};
 use crate::sync::LockExt;
-use crate::track::End;
+use crate::track::{End, Strand};
 use outcome::FirstFailure;
 use policy::GroupNode;
 use task::{KeptError, OfGroup, Ticketed};
@@ -97,30 +98,27 @@ where
     let place = Location::caller();
     policy.check();
     async move {
-        let opened = Opened::new(name, place, NodeKind::Group, P::FAIL_FAST);
+        let mut opened = Opened::new(name, place, NodeKind::Group, P::FAIL_FAST);
         let node = Arc::clone(opened.node());
-        let (done, weak) = (node.done(), Arc::downgrade(&node));
         let handle = GroupHandle::<T, E, P> {
-            desk: policy.open(GroupNode(weak.clone())),
-            node: weak,
+            desk: policy.open(GroupNode(Arc::downgrade(&node))),
+            node,
             entries: Arc::default(),
         };
         let of_body = handle.clone();
-        let ran = opened
-            .run(async {
-                let group = Group { cx: Cx::here(), handle: of_body };
-                drop(node);
-                let error = body(&group).await.error();
-                if error.is_some() {
-                    group.handle.body_failed();
-                }
-                if P::ENDS_WITH_BODY {
-                    group.close();
-                }
-                error
-            })
-            .await;
-        handle.collect(ran, &done).await
+        let body = pin!(Strand::unopened(async {
+            let group = Group { cx: Cx::here(), handle: of_body };
+            let error = body(&group).await.error();
+            if error.is_some() {
+                group.handle.body_failed();
+            }
+            if P::ENDS_WITH_BODY {
+                group.close();
+            }
+            error
+        }));
+        let ran = opened.run(body).await;
+        handle.collect(ran).await
     }
 }
 
@@ -248,14 +246,14 @@ impl<T: Send + 'static, E: Send + 'static, P: Policy> Group<T, E, P> {
 
 /// A handle on a group that can be kept anywhere. It does not keep the group open.
 pub struct GroupHandle<T, E, P: Policy> {
-    node: Weak<Node>,
+    node: Arc<Node>,
     entries: Arc<Entries<T, E>>,
     desk: P::Desk,
 }
 
 impl<T, E, P: Policy> Clone for GroupHandle<T, E, P> {
     fn clone(&self) -> Self {
-        Self { node: self.node.clone(), entries: Arc::clone(&self.entries), desk: self.desk.clone() }
+        Self { node: Arc::clone(&self.node), entries: Arc::clone(&self.entries), desk: self.desk.clone() }
     }
 }
 
@@ -275,29 +273,25 @@ impl<T: Send + 'static, E: Send + 'static, P: Policy> GroupHandle<T, E, P> {
         F: Future<Output = Result<T, E>> + Send + 'static,
         P: Unlimited,
     {
-        let _open = self.node.upgrade(); // until the entry is written (invariant 2)
+        let _open = Node::hold(&self.node); // until the entry is written (invariant 2)
         self.spawn_at(name, Location::caller(), (), future)
     }
 
     /// Cancels every task of the group and its body.
     pub fn cancel(&self, reason: &'static str) {
-        if let Some(node) = self.node.upgrade() {
-            node.cancel(CANCEL, &Cause::Requested(reason));
-        }
+        self.node.cancel(CANCEL, &Cause::Requested(reason));
     }
 
     /// Takes no more tasks; those that run go on.
     pub fn close(&self) {
-        if let Some(node) = self.node.upgrade() {
-            node.close();
-            P::close(&self.desk);
-        }
+        self.node.close();
+        P::close(&self.desk);
     }
 
-    /// Returns how many tasks have ended how, until now; zeros when the group is over.
+    /// Returns how many tasks have ended how, until now.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.node.upgrade().map_or_else(Counts::default, |node| node.done().counts())
+        self.node.done().counts()
     }
 
     /// The caller keeps the group open meanwhile.
@@ -316,7 +310,7 @@ impl<T: Send + 'static, E: Send + 'static, P: Policy> GroupHandle<T, E, P> {
             Ok(record) => record,
             Err(closed) => {
                 // When the group is over, nobody collects any more.
-                if P::KEEPS_RESULTS && self.node.strong_count() > 0 {
+                if P::KEEPS_RESULTS && !self.node.is_gone() {
                     let refused = Entry::Refused(Cancelled::new(closed.cause().clone()));
                     self.entries.lock_unpoisoned().push((0, name, refused));
                 }
@@ -333,19 +327,18 @@ impl<T: Send + 'static, E: Send + 'static, P: Policy> GroupHandle<T, E, P> {
     }
 
     fn body_failed(&self) {
-        if let Some(node) = self.node.upgrade() {
-            node.note_failed(BODY, &Cause::BodyFailed);
-        }
+        self.node.note_failed(BODY, &Cause::BodyFailed);
     }
 
     /// Reads the slots of a group whose tasks are gone. The panic of the body goes on here.
-    async fn collect(self, ran: Ran<Option<E>>, done: &Done) -> Outcome<T, E> {
+    async fn collect(self, ran: Ran<Option<E>>) -> Outcome<T, E> {
         let body = match ran.body {
             End::Value(error) => error,
             End::Cancelled => None,
             End::Panicked(panic) => panic.resume(),
         };
         let entries = std::mem::take(&mut *self.entries.lock_unpoisoned());
+        let done = self.node.done();
         let place_of = |task: u64| entries.iter().position(|(id, ..)| *id == task);
         let votes = P::votes(&self.desk);
         let first_ok = votes.and_then(|votes| votes.first()).and_then(place_of);

@@ -16,6 +16,7 @@ use super::policy::{AtMost, Unlimited};
 use super::{Group, GroupHandle, Member};
 use crate::carry::{Bind, Carry, Cx, TaskFn};
 use crate::cause::Cancelled;
+use crate::node::Node;
 use crate::testing::trial;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
@@ -70,7 +71,7 @@ impl<T: Send + 'static, E: Send + 'static, P: Unlimited> SpawnPermit<T, E, P> {
     where
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        let _open = self.group.node.upgrade(); // until the entry is written (invariant 2 of the group)
+        let _open = Node::hold(&self.group.node); // until the entry is written (invariant 2 of the group)
         self.group.spawn_at(name, place, self.place, future).unwrap_or_else(|_| Member::refused())
     }
 }
@@ -128,7 +129,7 @@ impl<T: Send + 'static, E: Send + 'static, P: Unlimited> Group<T, E, AtMost<P>> 
                     }
                     Poll::Ready(Err(_)) => unreachable!("nobody closes it"),
                     Poll::Pending => {
-                        let on = self.handle.node.upgrade().map_or(0, |node| node.id);
+                        let on = self.handle.node.id;
                         leaf.park(cx, Wait { op: Op::Spawn, on })?;
                         Poll::Pending
                     }
@@ -191,7 +192,7 @@ impl<T: Send + 'static, E: Send + 'static, P: Unlimited> GroupHandle<T, E, AtMos
     /// # }).unwrap();
     /// ```
     pub fn try_reserve(&self) -> Result<SpawnPermit<T, E, P>, NoRoom> {
-        if self.node.strong_count() == 0 {
+        if self.node.is_gone() {
             return Err(NoRoom::Closed);
         }
         match Arc::clone(&self.desk.places).try_acquire_owned() {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
@@ -22,28 +22,32 @@ use crate::track::Ending;
 /// Dropping it does nothing: the group owns the task. It can be kept anywhere and keeps nothing open.
 #[derive(Clone)]
 pub struct Member {
-    record: Weak<Record>,
+    record: Option<Arc<Record>>,
 }
 
 impl Member {
     pub(super) fn new(record: &Arc<Record>) -> Self {
-        Self { record: Arc::downgrade(record) }
+        Self { record: Some(Arc::clone(record)) }
     }
 
     pub(super) fn refused() -> Self {
-        Self { record: Weak::new() }
+        Self { record: None }
+    }
+
+    fn living(&self) -> Option<&Arc<Record>> {
+        self.record.as_ref().filter(|record| !record.has_ended())
     }
 
     /// Returns the id under which views show the task, while it lives.
     #[must_use]
     pub fn id(&self) -> Option<u64> {
-        self.record.upgrade().map(|record| record.id)
+        self.living().map(|record| record.id)
     }
 
     /// Returns whether the task has ended or was refused.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.record.upgrade().is_none_or(|record| record.has_ended())
+        self.living().is_none()
     }
 
     /// Asks this task to end at its next await. Nothing happens if it has ended.
@@ -67,14 +71,14 @@ impl Member {
     /// # });
     /// ```
     pub fn cancel(&self, reason: &'static str) {
-        if let Some(record) = self.record.upgrade() {
+        if let Some(record) = self.living() {
             record.cancel(CANCEL, &Cause::Requested(reason));
         }
     }
 
     /// Drops the task's future at its next poll, also under [`shielded`](crate::shielded). Nothing happens if it has ended.
     pub fn abort(&self) {
-        if let Some(record) = self.record.upgrade() {
+        if let Some(record) = self.living() {
             record.cancel(CANCEL | ABORT, &Cause::Aborted);
         }
     }

@@ -102,7 +102,7 @@ fn straggler(record: &Record, path: String, drain_phase: Option<&'static str>) -
     Straggler {
         id: record.id,
         path,
-        place: tree::place(record.site),
+        place: tree::place(&record.site),
         age: clock::since(record.born),
         state: tree::state(record),
         drain_phase,

@@ -1,7 +1,7 @@
 //! Drain phases: parts of a program that finish one after the other.
 //!
-//! A member is whatever was started under a [`DrainPhase`]. It holds the phase's [`RootState`] through every node below it,
-//! and the last one to let go ends the membership: adopted tasks included, without a list that could miss a late one.
+//! A member is whatever was started under a [`DrainPhase`]. Its node ends the membership when everything below is gone:
+//! adopted tasks included, without a list that could miss a late one.
 //!
 //! # Invariants
 //!
@@ -26,9 +26,9 @@ use tokio::time::Instant;
 
 use super::report::PhaseTime;
 use crate::cause::{Cancelled, Cause};
-use crate::node::{Node, NodeKind};
+use crate::node::{Alive, Node, NodeKind};
 use crate::record::{self, CANCEL, Kind};
-use crate::root::{self, Phase, RootState};
+use crate::root::{self, Membership, Phase};
 use crate::site;
 use crate::sync::LockExt;
 use crate::track::{End, Strand};
@@ -115,7 +115,7 @@ pub fn drain_phase(name: &'static str) -> DrainPhase {
 pub struct DrainPhase {
     name: &'static str,
     place: &'static Location<'static>,
-    member: Option<Arc<RootState>>,
+    member: Option<Membership>,
 }
 
 impl DrainPhase {
@@ -162,7 +162,7 @@ pin_project! {
 
 enum State {
     New(DrainPhase),
-    Open(Arc<Node>),
+    Open(Alive),
     Ended,
 }
 
@@ -178,26 +178,28 @@ where
         if let State::New(phase) = this.state {
             let parent = record::current().or_else(root::of_runtime);
             let site = site::intern(phase.name, phase.place);
-            // Registered where no root runs, it belongs to that of the parent, outside of any phase.
-            let parents = parent.as_ref().and_then(|parent| parent.node.root.clone());
-            let root = phase.member.take().or(parents);
-            let node = Node::open_under(site, NodeKind::Drain, parent, root, None, false);
+            let alive = match phase.member.take() {
+                Some(member) => Node::open_in_phase(site, parent, member),
+                // Registered where no root runs, it belongs to that of the parent, outside of any phase.
+                None => Node::open(site, NodeKind::Drain, parent, None, false),
+            };
+            let node = alive.node();
             match (&node.root, node.parent()) {
-                (Some(root), _) => root.list_member(&node),
-                (None, None) => root::list_orphan(&node),
+                (Some(root), _) => root.list_member(node),
+                (None, None) => root::list_orphan(node),
                 (None, Some(_)) => {}
             }
-            this.strand.as_mut().open(&node);
-            *this.state = State::Open(node);
+            this.strand.as_mut().open(node);
+            *this.state = State::Open(alive);
         }
         let Poll::Ready(end) = this.strand.poll(cx) else { return Poll::Pending };
-        let State::Open(node) = std::mem::replace(this.state, State::Ended) else {
+        let State::Open(alive) = std::mem::replace(this.state, State::Ended) else {
             unreachable!("the strand is polled only while the node is open");
         };
         match end {
             End::Value(value) => Poll::Ready(value),
             End::Cancelled => {
-                Poll::Ready(Err(E::from(Cancelled::new(node.cause().unwrap_or(Cause::Aborted)))))
+                Poll::Ready(Err(E::from(Cancelled::new(alive.node().cause().unwrap_or(Cause::Aborted)))))
             }
             End::Panicked(panic) => panic.resume(),
         }

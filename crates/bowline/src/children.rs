@@ -1,0 +1,155 @@
+//! The records listed below a node: tasks, and the strand of the body.
+//!
+//! # Invariants
+//!
+//! 1. A record nobody else holds belongs to a task that has ended, and is used again for the next one: in steady state a
+//!    spawn allocates no record.
+//! 2. While a walk is in progress no record changes its place. One that moved below the piece to come would be missed, and
+//!    a cancel that misses a task does not wake it.
+//! 3. No record is dropped under the lock: it may hold a foreign waker, whose drop is user code.
+
+use std::sync::{Arc, Mutex};
+
+use crate::node::Node;
+use crate::record::{Kind, Record};
+use crate::site::Site;
+use crate::sync::LockExt;
+
+/// How many records of ended tasks a list keeps for reuse, about 120 bytes each.
+const KEPT_FOR_REUSE: usize = 1_024;
+
+#[derive(Default)]
+pub(crate) struct Children {
+    slots: Vec<Arc<Record>>,
+    cursor: usize,
+    /// Walks in progress (invariant 2).
+    walks: u32,
+    /// A sweep was put off until the last walk is over.
+    sweep_is_due: bool,
+}
+
+impl Children {
+    /// Lists a record for a new task. Two old entries are looked at per insert, so under churn the dead never outnumber
+    /// the living by more than a constant. The second is one to be dropped outside the lock.
+    pub(crate) fn insert(
+        &mut self,
+        node: &Arc<Node>,
+        site: Site,
+        kind: Kind,
+    ) -> (Arc<Record>, Option<Arc<Record>>) {
+        for _ in 0..self.slots.len().min(2) {
+            self.cursor = if self.cursor + 1 < self.slots.len() { self.cursor + 1 } else { 0 };
+            let slot = &mut self.slots[self.cursor];
+            // The count first: asking for exclusive use costs a read-modify-write.
+            if Arc::strong_count(slot) > 1 {
+                continue;
+            }
+            if let Some(record) = Arc::get_mut(slot) {
+                if record.renew(site, kind) {
+                    return (Arc::clone(slot), None);
+                }
+                let record = Record::new(site, Arc::clone(node), kind);
+                let stale = std::mem::replace(slot, Arc::clone(&record));
+                return (record, Some(stale));
+            }
+        }
+        let record = Record::new(site, Arc::clone(node), kind);
+        self.slots.push(Arc::clone(&record));
+        (record, None)
+    }
+
+    /// Whether a sweep would pay, with about `living` tasks alive.
+    fn is_mostly_dead(&self, living: usize) -> bool {
+        self.slots.len() > 2 * living + KEPT_FOR_REUSE
+    }
+
+    /// Takes out the dead beyond what is kept for reuse; the caller drops them outside the lock.
+    #[must_use]
+    fn sweep(&mut self) -> Vec<Arc<Record>> {
+        let mut kept = 0;
+        let mut swept = Vec::new();
+        for record in std::mem::take(&mut self.slots) {
+            let dead = Arc::strong_count(&record) == 1;
+            kept += usize::from(dead);
+            if dead && kept > KEPT_FOR_REUSE {
+                swept.push(record);
+            } else {
+                self.slots.push(record);
+            }
+        }
+        self.cursor = 0;
+        swept
+    }
+
+    /// Takes everything out when the node is gone.
+    #[must_use]
+    pub(crate) fn clear(&mut self) -> Vec<Arc<Record>> {
+        std::mem::take(&mut self.slots)
+    }
+}
+
+/// Sweeps the list if it is mostly dead, so that a quiet scope does not keep the memory of its worst moment.
+pub(crate) fn sweep_if_mostly_dead(children: &Mutex<Children>, living: usize) {
+    let _swept = {
+        let mut children = children.lock_unpoisoned();
+        if !children.is_mostly_dead(living) {
+            return;
+        }
+        if children.walks == 0 {
+            children.sweep()
+        } else {
+            children.sweep_is_due = true;
+            return;
+        }
+    };
+}
+
+/// Visits every living record once, holding the lock only to copy a piece of the list.
+///
+/// Who is listed later is not visited, or a walk would chase a scope that spawns faster than it walks. A cancel needs no
+/// later ones: it has raised the flag before, and they are refused.
+pub(crate) fn each(children: &Mutex<Children>, mut visit: impl FnMut(&Arc<Record>)) {
+    const COPIED_AT_ONCE: usize = 128;
+    let mut from = 0;
+    let mut copied = Vec::new();
+    let mut walk = None;
+    let mut all = None;
+    loop {
+        let end = {
+            let mut listed = children.lock_unpoisoned();
+            // Emptied meanwhile: the node is gone.
+            let all = (*all.get_or_insert(listed.slots.len())).min(listed.slots.len());
+            let end = all.min(from + COPIED_AT_ONCE);
+            let living = |record: &&Arc<Record>| Arc::strong_count(record) > 1 && record.is_alive();
+            copied.extend(listed.slots[from.min(end)..end].iter().filter(living).cloned());
+            from = end;
+            if end < all && walk.is_none() {
+                listed.walks += 1;
+                walk = Some(Walk { children });
+            }
+            end == all
+        };
+        copied.drain(..).for_each(|record| visit(&record));
+        if end {
+            return;
+        }
+    }
+}
+
+/// A walk over the list in several pieces.
+struct Walk<'a> {
+    children: &'a Mutex<Children>,
+}
+
+impl Drop for Walk<'_> {
+    fn drop(&mut self) {
+        let _swept = {
+            let mut children = self.children.lock_unpoisoned();
+            children.walks -= 1;
+            if children.walks > 0 || !std::mem::take(&mut children.sweep_is_due) {
+                return;
+            }
+            children.sweep()
+        };
+    }
+}
