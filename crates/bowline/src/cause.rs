@@ -1,6 +1,17 @@
 //! Why work was asked to stop: [`Cause`], and [`Cancelled`], the error every interrupted wait returns.
 
+//!
+//! # Invariants
+//!
+//! 1. A [`Cancelled`] is as small as its cause: it lies in the result of every task. What it knows beyond is behind a pointer,
+//!    made once per request to cancel and shared by everybody whom it reaches.
+
+use std::error::Error;
 use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+
+use crate::site::Site;
 
 /// Why a context was cancelled.
 ///
@@ -64,34 +75,176 @@ impl fmt::Display for Cause {
 
 /// The error of a wait that ended because its context was cancelled, or of a task that ended without a value.
 ///
-/// It implements [`std::error::Error`], so `?` turns it into any error type with a `From<Cancelled>`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cancelled {
-    pub(crate) cause: Cause,
+/// It implements [`std::error::Error`], so `?` turns it into any error type with a `From<Cancelled>`. Where the cancel came
+/// from is its [`source`](Error::source); `{:#}` prints it in one line. Two are equal if their causes are.
+///
+/// # Examples
+///
+/// ```
+/// # bowline::testing::example_paused(async {
+/// # use std::time::Duration;
+/// let slow = bowline::timeout(Duration::from_secs(1), std::future::pending::<()>());
+/// let why = slow.await.unwrap_err();
+/// assert_eq!(why.to_string(), "cancelled: deadline exceeded");
+/// let whole = format!("{why:#}"); // cancelled: deadline exceeded ← timeout (src/orders.rs:40)
+/// assert!(whole.starts_with("cancelled: deadline exceeded ← timeout ("));
+/// # });
+/// ```
+#[derive(Clone)]
+pub struct Cancelled(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    /// Of no context: a refusal, or an end without a value.
+    Plain(Cause),
+    At(Arc<Why>),
+}
+
+struct Why {
+    cause: Cause,
+    origin: Origin,
+}
+
+/// Where a cancel came from: the context that was asked to end. Contexts below it end for the same cause.
+pub struct Origin {
+    kind: &'static str,
+    site: Site,
+    /// Why the task failed whose failure this was.
+    before: Option<Cancelled>,
 }
 
 impl Cancelled {
     pub(crate) fn new(cause: Cause) -> Self {
-        Self { cause }
+        Self(Repr::Plain(cause))
+    }
+
+    /// A cancel that begins at this context.
+    pub(crate) fn at(cause: Cause, kind: &'static str, site: Site) -> Self {
+        Self::after(None, cause, kind, site)
+    }
+
+    /// A cancel that begins at this context because a task of it failed with `before`.
+    pub(crate) fn after(before: Option<Cancelled>, cause: Cause, kind: &'static str, site: Site) -> Self {
+        Self(Repr::At(Arc::new(Why { cause, origin: Origin { kind, site, before } })))
     }
 
     /// Returns why the context was cancelled.
     #[must_use]
     pub fn cause(&self) -> &Cause {
-        &self.cause
+        match &self.0 {
+            Repr::Plain(cause) => cause,
+            Repr::At(why) => &why.cause,
+        }
+    }
+
+    /// Returns the context where the cancel began; none if no context was cancelled (a spawn was refused, a queue is closed).
+    #[must_use]
+    pub fn origin(&self) -> Option<&Origin> {
+        match &self.0 {
+            Repr::Plain(_) => None,
+            Repr::At(why) => Some(&why.origin),
+        }
     }
 
     /// Returns whether the deadline was the cause.
     #[must_use]
     pub fn is_deadline(&self) -> bool {
-        self.cause == Cause::DeadlineExceeded
+        *self.cause() == Cause::DeadlineExceeded
     }
 }
+
+impl Origin {
+    /// Returns what was cancelled: `scope`, `group`, `timeout`, `task`, `root` and the like.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// Returns its name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.site.name
+    }
+
+    /// Returns where it was opened or spawned.
+    #[must_use]
+    pub fn place(&self) -> &'static Location<'static> {
+        self.site.place
+    }
+}
+
+impl PartialEq for Cancelled {
+    fn eq(&self, other: &Self) -> bool {
+        self.cause() == other.cause()
+    }
+}
+
+impl Eq for Cancelled {}
 
 impl fmt::Display for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cancelled: {}", self.cause)
+        write!(f, "cancelled: {}", self.cause())?;
+        let mut at = self.origin().filter(|_| f.alternate());
+        while let Some(origin) = at {
+            write!(f, " ← {origin}")?;
+            let Some(before) = &origin.before else { break };
+            write!(f, " ← {}", before.cause())?;
+            at = before.origin();
+        }
+        Ok(())
     }
 }
 
-impl std::error::Error for Cancelled {}
+impl fmt::Debug for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cancelled({:?}", self.cause())?;
+        if let Some(origin) = self.origin() {
+            write!(f, " ← {origin:?}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+impl Error for Cancelled {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.origin().map(|origin| origin as &dyn Error)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, site, .. } = self;
+        f.write_str(kind)?;
+        if site.name != *kind {
+            write!(f, " `{}`", site.name)?;
+        }
+        write!(f, " ({}:{})", site.place.file(), site.place.line())
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        match &self.before {
+            Some(before) => write!(f, " ← {before:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for Origin {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.before.as_ref().map(|before| before as &dyn Error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_as_small_as_its_cause() {
+        assert_eq!(size_of::<Cancelled>(), size_of::<Cause>());
+        assert_eq!(size_of::<Result<(), Cancelled>>(), size_of::<Cause>());
+    }
+}

@@ -68,6 +68,7 @@ mod scope;
 mod share;
 mod shutdown;
 mod site;
+mod sleep;
 mod sync;
 mod timeout;
 mod track;
@@ -78,7 +79,7 @@ pub mod testing;
 
 pub use bowline_macros::{main, test};
 pub use carry::{Bind, Carry, Cx, TaskFn};
-pub use cause::{Cancelled, Cause};
+pub use cause::{Cancelled, Cause, Origin};
 pub use channel::{
     Answer, BroadcastError, BroadcastRx, BroadcastTx, ChannelStats, FreeAnswer, FreeBroadcastRx,
     FreeBroadcastTx, FreeRendezvousRx, FreeRendezvousTx, FreeReply, FreeWatchRx, FreeWatchTx, Lagged,
@@ -88,7 +89,12 @@ pub use combine::{
     Either, Join, Merge, Merged, Race, TryJoin, join, join_all, merge, merge_all, race, race_all, try_join,
     try_join_all,
 };
-pub use context::{Context, cancelled, check, deadline, draining, is_cancelled, shut_down, time_left};
+#[cfg(feature = "tokio-util")]
+pub use context::with_token;
+pub use context::{
+    Context, cancelled, check, deadline, draining, is_cancelled, shut_down, time_left, until_cancelled,
+    until_draining, value, with_value,
+};
 pub use group::{
     AtMost, BodyEnd, CollectAll, Discard, FailFast, FirstSuccess, Group, GroupHandle, Items, Member, NoRoom,
     Outcome, Policy, Quorum, Slot, SpawnPermit, Unlimited, for_each, group, hedged, map,
@@ -103,8 +109,8 @@ pub use node::Counts;
 pub use panic::{Panic, PanicClass, PanicStats, TaskPanics, bad_input, panics};
 pub use queue::{
     Bound, CloseReason, Delivery, FreeDelivery, FreeRx, FreeRxStream, FreeSource, FreeSources, FreeTx,
-    FromSource, Holder, LaneStats, ObservedQueue, Overflow, Permit, QueueStats, Rx, RxStream, SendError,
-    Source, Sources, TryRecvError, Tx, observe,
+    FromSource, Holder, LaneStats, ObservedQueue, Overflow, Permit, QueueStats, Rx, RxStream, SendError, Source,
+    Sources, TryRecvError, Tx, observe,
 };
 pub use resource::{EndInfo, HolderInfo, ResourceInfo, ResourceKind, ResourceState, WaiterInfo, contended};
 pub use root::Phase;
@@ -112,5 +118,6 @@ pub use runner::Runner;
 pub use scope::{Scope, ScopeClosed, ScopeHandle, scope};
 pub use share::{FreeShared, Shared};
 pub use shutdown::{Blockers, DrainPhase, PhaseTime, Reason, Report, Straggler, drain_phase};
+pub use sleep::{sleep, sleep_until};
 pub use timeout::{deadline_at, shielded, timeout};
 pub use tree::{ScopeInfo, TaskInfo, TaskState, Tree, WaitInfo, tree};

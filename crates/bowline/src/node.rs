@@ -25,6 +25,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::time::Instant;
 
 use crate::cause::{Cancelled, Cause};
+use crate::context::Value;
 use crate::children::{self, Children};
 use crate::panic::Panic;
 use crate::record::{ABORT, CANCEL, CLOSED, Kind, Record};
@@ -40,6 +41,28 @@ pub(crate) enum NodeKind {
     Timeout,
     Shield,
     Drain,
+    /// A piece of a task with a value.
+    Value,
+    /// A piece of a task that ends with a token of tokio-util's.
+    #[cfg(feature = "tokio-util")]
+    Token,
+}
+
+impl NodeKind {
+    /// The kind's name in views and in the chain of causes.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            NodeKind::Root => "root",
+            NodeKind::Scope => "scope",
+            NodeKind::Group => "group",
+            NodeKind::Timeout => "timeout",
+            NodeKind::Shield => "shielded",
+            NodeKind::Drain => "drain phase",
+            NodeKind::Value => "value",
+            #[cfg(feature = "tokio-util")]
+            NodeKind::Token => "token",
+        }
+    }
 }
 
 pub(crate) struct Node {
@@ -60,6 +83,8 @@ pub(crate) struct Node {
     released: AtomicU32,
     children: Mutex<Children>,
     done: Arc<Done>,
+    /// What `with_value` put here.
+    pub(crate) value: OnceLock<Value>,
     /// The process or test this belongs to; none for scopes opened where no root runs.
     pub(crate) root: Option<Arc<RootState>>,
     /// Whether this is the top of a member of a drain phase.
@@ -73,6 +98,17 @@ pub(crate) enum Failure {
     Panicked(Panic),
     /// No error, but a task was cancelled with its scope and has no value.
     Cancelled(Cancelled),
+}
+
+impl Failure {
+    /// The cancel that the task ended with, if that is all there is to say: the link to it in the chain of causes.
+    fn cancelled(&self) -> Option<Cancelled> {
+        match self {
+            Failure::Error(error) => error.downcast_ref().cloned(),
+            Failure::Panicked(_) => None,
+            Failure::Cancelled(cancelled) => Some(cancelled.clone()),
+        }
+    }
 }
 
 impl Node {
@@ -123,6 +159,7 @@ impl Node {
             released: AtomicU32::new(0),
             children: Mutex::default(),
             done: Arc::default(),
+            value: OnceLock::new(),
             root,
             ends_turn,
         });
@@ -131,8 +168,8 @@ impl Node {
             fence(Ordering::SeqCst); // pairs with the fence in `cancel`, here and of the record
             let flags = parent.flags() & (CANCEL | ABORT);
             let reached = flags != 0 && node.kind != NodeKind::Shield;
-            if let Some(cause) = parent.cause().filter(|_| reached) {
-                node.cancel(flags, &cause);
+            if reached {
+                node.cancel_because(flags, &parent.cancelled());
             }
         }
         Alive { node }
@@ -151,6 +188,7 @@ impl Node {
             released: AtomicU32::new(0),
             children: Mutex::default(),
             done: Arc::default(),
+            value: OnceLock::new(),
             root,
             ends_turn: false,
         });
@@ -165,8 +203,13 @@ impl Node {
         self.flags.load(Ordering::Acquire)
     }
 
-    pub(crate) fn cause(&self) -> Option<Cause> {
+    /// Why it was cancelled, and where that came from.
+    pub(crate) fn why(&self) -> Option<Cancelled> {
         if self.flags() & (CANCEL | ABORT) == 0 { None } else { self.done.cause.get().cloned() }
+    }
+
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        self.why().map(|why| why.cause().clone())
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -191,9 +234,16 @@ impl Node {
     ///
     /// Shielded sections are spared by a cancel, not by an abort.
     pub(crate) fn cancel(self: &Arc<Self>, bits: u32, cause: &Cause) {
+        if self.flags() & bits != bits {
+            self.cancel_because(bits, &Cancelled::at(cause.clone(), self.kind.name(), *self.site));
+        }
+    }
+
+    /// As `cancel`, for a cancel that began somewhere else.
+    pub(crate) fn cancel_because(self: &Arc<Self>, bits: u32, why: &Cancelled) {
         let mut nodes = vec![Arc::clone(self)];
         while let Some(node) = nodes.pop() {
-            let _ = node.done.cause.set(cause.clone()); // the first cause wins
+            let _ = node.done.cause.set(why.clone()); // the first cause wins
             let before = node.flags.fetch_or(bits, Ordering::AcqRel);
             if before & bits == bits {
                 continue;
@@ -213,6 +263,7 @@ impl Node {
     ///
     /// A real error that comes while others are being cancelled replaces a mere "cancelled", never the other way round.
     pub(crate) fn fail(self: &Arc<Self>, failure: Failure, cause: &Cause) {
+        let before = failure.cancelled();
         let mut first = self.done.failure.lock_unpoisoned();
         let unused = match (&*first, &failure) {
             (None, _) | (Some(Failure::Cancelled(_)), Failure::Error(_) | Failure::Panicked(_)) => {
@@ -222,8 +273,9 @@ impl Node {
         };
         drop(first);
         drop(unused); // outside the lock: an error's drop is user code
-        if self.fail_fast {
-            self.cancel(CANCEL, cause);
+        if self.fail_fast && self.flags() & CANCEL == 0 {
+            let why = Cancelled::after(before, cause.clone(), self.kind.name(), *self.site);
+            self.cancel_because(CANCEL, &why);
         }
     }
 
@@ -246,7 +298,7 @@ impl Node {
         let mut children = self.children.lock_unpoisoned();
         let flags = self.flags();
         if flags & (CANCEL | ABORT) != 0 {
-            return Err(self.done.cause.get().cloned().unwrap_or(Cause::ScopeClosed));
+            return Err(self.done.cause.get().map_or(Cause::ScopeClosed, |why| why.cause().clone()));
         }
         if flags & CLOSED != 0 || !self.retain_locked(&children) {
             return Err(Cause::ScopeClosed);
@@ -389,7 +441,7 @@ impl Deref for RootRecord {
 pub(crate) struct Done {
     gone: AtomicBool,
     waiter: Mutex<Option<Waker>>,
-    cause: OnceLock<Cause>,
+    cause: OnceLock<Cancelled>,
     failure: Mutex<Option<Failure>>,
     /// Groups: id of the task that failed first, 0 if none did.
     first_failed: AtomicU64,
@@ -452,7 +504,7 @@ impl Done {
         self.failure.lock_unpoisoned().take()
     }
 
-    pub(crate) fn cause(&self) -> Option<Cause> {
+    pub(crate) fn cause(&self) -> Option<Cancelled> {
         self.cause.get().cloned()
     }
 

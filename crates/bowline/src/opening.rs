@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use crate::cause::Cause;
+use crate::cause::{Cancelled, Cause};
 use crate::node::{Alive, Done, Failure, Node, NodeKind};
 use crate::record::{self, ABORT, CANCEL, Kind};
 use crate::root;
@@ -31,7 +31,7 @@ pub(crate) struct Opened {
 pub(crate) struct Ran<T> {
     pub(crate) body: End<T>,
     pub(crate) failure: Option<Failure>,
-    pub(crate) cause: Option<Cause>,
+    pub(crate) cause: Option<Cancelled>,
 }
 
 impl Opened {

@@ -17,9 +17,10 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::Waker;
 
-use crate::cause::Cause;
+use crate::cause::{Cancelled, Cause};
 use crate::channel::ObservedChannel;
 use crate::clock;
+use crate::context::{Followed, Followers};
 use crate::node::{Node, NodeKind};
 use crate::queue::ObservedQueue;
 use crate::site::Site;
@@ -84,7 +85,9 @@ struct Extra {
     leaves: VecDeque<(u64, Waker)>,
     next_leaf: u64,
     /// Why this record alone was cancelled.
-    cause: Option<Cause>,
+    cause: Option<Cancelled>,
+    /// Who sees from outside that this record was cancelled or has gone.
+    followed: Option<Followed>,
     /// Queues created here.
     queues: Weaks<dyn ObservedQueue>,
     /// Other channels created here.
@@ -169,19 +172,34 @@ impl Record {
         self.flags.load(Ordering::Acquire) & CANCEL != 0 && self.node.flags() & (CANCEL | ABORT) == 0
     }
 
-    pub(crate) fn cause(&self) -> Option<Cause> {
+    /// Why it was cancelled.
+    pub(crate) fn cancelled(&self) -> Cancelled {
         let own = self.extra.get().and_then(|extra| extra.lock_unpoisoned().cause.clone());
-        own.or_else(|| self.node.cause())
+        own.or_else(|| self.node.why()).unwrap_or_else(|| Cancelled::new(Cause::Aborted))
+    }
+
+    /// What outsiders look at to see that this record was cancelled or has gone.
+    pub(crate) fn followers(&self) -> Arc<Followers> {
+        let followers = {
+            let mut extra = self.extra().lock_unpoisoned();
+            Arc::clone(extra.followed.get_or_insert_default().followers())
+        };
+        fence(Ordering::SeqCst); // pairs with the fence in `wake`
+        if self.is_cancelled() {
+            followers.raise(|| self.cancelled());
+        }
+        followers
     }
 
     /// Cancels (or aborts) this record and every context opened inside it; shielded sections are spared by a cancel.
     pub(crate) fn cancel(self: &Arc<Self>, bits: u32, cause: &Cause) {
-        self.extra().lock_unpoisoned().cause.get_or_insert_with(|| cause.clone());
+        let why = Cancelled::at(cause.clone(), "task", self.site);
+        self.extra().lock_unpoisoned().cause.get_or_insert_with(|| why.clone());
         self.flags.fetch_or(bits, Ordering::AcqRel);
         fence(Ordering::SeqCst); // pairs with the fence in `Node::open`
         for node in self.nested() {
             if bits & ABORT != 0 || node.kind != NodeKind::Shield {
-                node.cancel(bits, cause);
+                node.cancel_because(bits, &why);
             }
         }
         self.wake();
@@ -204,7 +222,8 @@ impl Record {
         let _waker = self.waker.lock_unpoisoned().take();
         let _left = self.extra.get().map(|extra| {
             let mut extra = extra.lock_unpoisoned();
-            (std::mem::take(&mut extra.leaves), std::mem::take(&mut extra.queues))
+            let followed = extra.followed.take(); // its drop tells those outside
+            (std::mem::take(&mut extra.leaves), std::mem::take(&mut extra.queues), followed)
         });
     }
 
@@ -314,10 +333,17 @@ impl Record {
         // Pairs with the fence in `track`: either we see the waker, or the task sees the flag that was raised before this call.
         fence(Ordering::SeqCst);
         let task = self.waker.lock_unpoisoned().clone();
-        let leaves: Vec<Waker> = match self.extra.get() {
-            Some(extra) => extra.lock_unpoisoned().leaves.iter().map(|(_, waker)| waker.clone()).collect(),
-            None => Vec::new(),
+        let (leaves, followers): (Vec<Waker>, _) = match self.extra.get() {
+            Some(extra) => {
+                let extra = extra.lock_unpoisoned();
+                let followers = extra.followed.as_ref().map(|followed| Arc::clone(followed.followers()));
+                (extra.leaves.iter().map(|(_, waker)| waker.clone()).collect(), followers)
+            }
+            None => (Vec::new(), None),
         };
+        if let Some(followers) = followers.filter(|_| self.is_cancelled()) {
+            followers.raise(|| self.cancelled());
+        }
         for waker in task.into_iter().chain(leaves) {
             waker.wake();
         }

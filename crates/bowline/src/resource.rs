@@ -23,11 +23,13 @@ use std::sync::{Arc, Mutex, Weak};
 
 use serde::Serialize;
 
+use crate::cause::Cancelled;
 use crate::clock;
 use crate::holders::IN_TRANSIT;
 use crate::record::{self, Kind as RecordKind, Record};
 use crate::site::Site;
 use crate::sync::LockExt;
+use crate::track::Leaf;
 
 /// A primitive that tasks wait at.
 pub(crate) trait Resource: Send + Sync {
@@ -135,6 +137,26 @@ impl Who {
     pub(crate) fn here(at: &'static Location<'static>, branded: bool) -> Self {
         let (task, polls) = record::with_current(|current| current.map_or((0, 0), task_of));
         Self { task, polls, at, since: clock::coarse_millis(), branded }
+    }
+
+    /// The same, for somebody who begins to wait: nobody does in a cancelled context.
+    pub(crate) fn here_unless_cancelled(
+        at: &'static Location<'static>,
+        branded: bool,
+    ) -> Result<Self, Cancelled> {
+        let here = record::with_current(|current| match current {
+            None => Some((0, 0)),
+            Some(record) if record.is_cancelled() => None,
+            Some(record) => Some(task_of(record)),
+        });
+        let (task, polls) = match here {
+            Some(here) => here,
+            None => {
+                Leaf::check()?;
+                unreachable!("a context is cancelled for good")
+            }
+        };
+        Ok(Self { task, polls, at, since: clock::coarse_millis(), branded })
     }
 
     /// The same wait at a later poll: perhaps by another task.

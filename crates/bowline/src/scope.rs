@@ -87,7 +87,7 @@ where
             (_, Some(error)) => Err(error),
             (End::Value(Some(value)), None) => Ok(value),
             (End::Value(None) | End::Cancelled, None) => {
-                Err(E::from(Cancelled::new(ran.cause.unwrap_or(Cause::Aborted))))
+                Err(E::from(ran.cause.unwrap_or_else(|| Cancelled::new(Cause::Aborted))))
             }
         }
     }
@@ -398,7 +398,7 @@ impl<T: Send + 'static, E: Send + 'static> Ending for OfScope<T, E> {
         value.map_err(|error| {
             if record.was_cancelled_alone() {
                 // Its answer to a cancel through its handle, which is between the two.
-                return Cancelled::new(record.cause().unwrap_or(Cause::Aborted));
+                return record.cancelled();
             }
             record.node.fail(Failure::Error(Box::new(error)), &Cause::SiblingFailed(record.site.name));
             Cancelled::new(Cause::Failed)

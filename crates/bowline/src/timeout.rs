@@ -95,16 +95,17 @@ pub fn shielded<F: Future>(grace: Duration, future: F) -> impl Future<Output = R
 }
 
 /// When a context ends by itself.
-#[derive(Clone, Copy)]
-enum Limit {
+pub(crate) enum Limit {
     /// So long after its first poll.
     After(Duration),
     At(Instant),
+    #[cfg(feature = "tokio-util")]
+    Token(tokio_util::sync::CancellationToken),
 }
 
 pin_project! {
     /// A future under a context of its own. Written out, because an `async fn` would hold the future twice or three times.
-    struct Under<F> {
+    pub(crate) struct Under<F> {
         #[pin]
         strand: Strand<F>,
         state: State,
@@ -113,12 +114,31 @@ pin_project! {
 
 enum State {
     New { place: &'static Location<'static>, limit: Limit, kind: NodeKind },
-    Open { alive: Alive, timer: Timer, _shield: Option<Shield> },
+    Open { alive: Alive, alarm: Alarm, _shield: Option<Shield> },
     Ended,
 }
 
+/// What ends an open context from inside.
+enum Alarm {
+    Timer(Timer),
+    #[cfg(feature = "tokio-util")]
+    Token(Pin<Box<tokio_util::sync::WaitForCancellationFutureOwned>>),
+}
+
+impl Alarm {
+    fn rings(&mut self, cx: &mut Context<'_>) -> Option<Cause> {
+        match self {
+            Alarm::Timer(timer) => timer.has_fired(cx).then_some(Cause::DeadlineExceeded),
+            #[cfg(feature = "tokio-util")]
+            Alarm::Token(token) => {
+                token.as_mut().poll(cx).is_ready().then_some(Cause::Requested("the token was cancelled"))
+            }
+        }
+    }
+}
+
 impl<F: Future> Under<F> {
-    fn new(place: &'static Location<'static>, limit: Limit, kind: NodeKind, future: F) -> Self {
+    pub(crate) fn new(place: &'static Location<'static>, limit: Limit, kind: NodeKind, future: F) -> Self {
         Self { strand: Strand::unopened(future), state: State::New { place, limit, kind } }
     }
 }
@@ -130,18 +150,23 @@ fn open<F>(
     kind: NodeKind,
 ) -> State {
     let shield = (kind == NodeKind::Shield).then(Shield::raise);
-    let name = if kind == NodeKind::Shield { "shielded" } else { "timeout" };
     let at = match limit {
         Limit::At(at) => Some(at),
         Limit::After(after) => Instant::now().checked_add(after), // too long to add is no deadline
+        #[cfg(feature = "tokio-util")]
+        Limit::Token(_) => None,
     };
     // In a foreign task - a web framework's handler - the process's root is the parent.
     let parent = record::current().or_else(root::of_runtime);
     let inherited = parent.as_ref().and_then(|parent| parent.node.deadline());
-    let alive = Node::open(site::intern(name, place), kind, parent, at, false);
-    let timer = Timer::for_node(alive.node(), inherited);
+    let alive = Node::open(site::intern(kind.name(), place), kind, parent, at, false);
+    let alarm = match limit {
+        Limit::At(_) | Limit::After(_) => Alarm::Timer(Timer::for_node(alive.node(), inherited)),
+        #[cfg(feature = "tokio-util")]
+        Limit::Token(token) => Alarm::Token(Box::pin(token.cancelled_owned())),
+    };
     strand.open(alive.node());
-    State::Open { alive, timer, _shield: shield }
+    State::Open { alive, alarm, _shield: shield }
 }
 
 impl<F: Future> Future for Under<F> {
@@ -149,21 +174,25 @@ impl<F: Future> Future for Under<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let State::New { place, limit, kind } = *this.state {
-            *this.state = open(this.strand.as_mut(), place, limit, kind);
+        if matches!(this.state, State::New { .. }) {
+            if let State::New { place, limit, kind } = std::mem::replace(this.state, State::Ended) {
+                *this.state = open(this.strand.as_mut(), place, limit, kind);
+            }
         }
-        let State::Open { alive, timer, .. } = this.state else { panic!("polled after it had ended") };
+        let State::Open { alive, alarm, .. } = this.state else { panic!("polled after it had ended") };
         let mut polled = this.strand.as_mut().poll(cx);
-        if polled.is_pending() && timer.has_fired(cx) {
-            alive.node().cancel(CANCEL, &Cause::DeadlineExceeded);
-            polled = this.strand.as_mut().poll(cx); // its one poll more, now
+        if polled.is_pending() {
+            if let Some(cause) = alarm.rings(cx) {
+                alive.node().cancel(CANCEL, &cause);
+                polled = this.strand.as_mut().poll(cx); // its one poll more, now
+            }
         }
         let Poll::Ready(end) = polled else { return Poll::Pending };
-        let cause = alive.node().cause();
+        let why = alive.node().why();
         *this.state = State::Ended;
         match end {
             End::Value(value) => Poll::Ready(Ok(value)),
-            End::Cancelled => Poll::Ready(Err(Cancelled::new(cause.unwrap_or(Cause::Aborted)))),
+            End::Cancelled => Poll::Ready(Err(why.unwrap_or_else(|| Cancelled::new(Cause::Aborted)))),
             End::Panicked(panic) => panic.resume(),
         }
     }
@@ -178,6 +207,8 @@ impl Timer {
     pub(crate) fn for_node(node: &Arc<Node>, inherited: Option<Instant>) -> Self {
         let own =
             node.deadline().filter(|at| node.kind == NodeKind::Shield || inherited.is_none_or(|up| *at < up));
+        #[cfg(test)]
+        tests::MADE.with(|made| made.set(made.get() + usize::from(own.is_some())));
         Self { sleep: own.map(|at| Box::pin(tokio::time::sleep_until(at))) }
     }
 
@@ -188,5 +219,51 @@ impl Timer {
             self.sleep = None;
         }
         fired
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::scope;
+
+    thread_local! {
+        /// Timers made on this thread; a test has its own.
+        pub(super) static MADE: Cell<usize> = const { Cell::new(0) };
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn ten_thousand_tasks_under_one_deadline_share_one_timer() {
+        crate::testing::example_paused(async {
+            let late = timeout(SECOND, async {
+                scope("page", async |s| {
+                    for _ in 0..10_000 {
+                        // A scope and a longer deadline of its own change nothing: it is no earlier than the inherited one.
+                        s.spawn("load", timeout_of_its_own());
+                    }
+                    Ok::<_, Cancelled>(())
+                })
+                .await
+            });
+            assert!(late.await.unwrap().unwrap_err().is_deadline());
+        });
+        assert_eq!(MADE.get(), 1);
+    }
+
+    async fn timeout_of_its_own() -> Result<(), Cancelled> {
+        timeout(10 * SECOND, scope("inner", async |_| Err(crate::cancelled().await))).await?
+    }
+
+    #[test]
+    fn whoever_tightens_the_deadline_has_a_timer() {
+        crate::testing::example_paused(async {
+            let late = timeout(3 * SECOND, timeout(2 * SECOND, timeout(SECOND, crate::cancelled())));
+            assert!(late.await.unwrap().unwrap().unwrap().is_deadline());
+        });
+        assert_eq!(MADE.get(), 3);
     }
 }

@@ -18,7 +18,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use crate::cause::{Cancelled, Cause};
+use crate::cause::Cancelled;
 use crate::node::Node;
 use crate::panic::{Panic, caught};
 use crate::record::{self, ABORT, CANCEL, Kind, Record};
@@ -112,8 +112,7 @@ where
             }
             Ok(Step::Ready(value)) => E::value(record, value),
             Ok(Step::Cancelled) => {
-                let cause = record.cause().unwrap_or(Cause::Aborted);
-                E::cancelled(record, Cancelled::new(cause))
+                E::cancelled(record, record.cancelled())
             }
             Err(payload) => {
                 let panic = caught(record, payload); // first: a destructor that panics too would hide its place
@@ -330,9 +329,7 @@ impl Leaf {
     /// Returns the cause if the current context is cancelled. The context is looked up at every poll: it follows the poll.
     pub(crate) fn check() -> Result<(), Cancelled> {
         record::with_current(|current| match current {
-            Some(record) if record.is_cancelled() => {
-                Err(Cancelled::new(record.cause().unwrap_or(Cause::Aborted)))
-            }
+            Some(record) if record.is_cancelled() => Err(record.cancelled()),
             _ => Ok(()),
         })
     }

@@ -170,14 +170,7 @@ impl Walk {
         let mut info = ScopeInfo {
             id: node.id,
             name: node.site.name,
-            kind: match node.kind {
-                NodeKind::Root => "root",
-                NodeKind::Scope => "scope",
-                NodeKind::Group => "group",
-                NodeKind::Timeout => "timeout",
-                NodeKind::Shield => "shielded",
-                NodeKind::Drain => "drain phase",
-            },
+            kind: node.kind.name(),
             place: place(node.site),
             cancelled: node.cause().map(|cause| cause.to_string()),
             tasks: Vec::new(),
@@ -294,6 +287,7 @@ impl fmt::Display for TaskState {
                 match wait.op {
                     "cancelled" => f.write_str("waiting for the cancel")?,
                     "draining" => f.write_str("waiting for the drain")?,
+                    "sleep" => f.write_str("sleeping")?,
                     "changed" => f.write_str("waiting for a change")?,
                     "reply" => f.write_str("waiting for the reply")?,
                     "closed" => f.write_str("waiting for the close")?,
@@ -383,7 +377,7 @@ fn write_some<T>(
 fn write_head(text: &mut String, scope: &ScopeInfo, depth: usize) -> Result<Option<usize>, fmt::Error> {
     let makes_nothing = scope.queues.is_empty() && scope.channels.is_empty();
     let owns_nothing = scope.tasks.is_empty() && scope.scopes.is_empty() && makes_nothing;
-    if owns_nothing && (scope.kind == "timeout" || scope.kind == "shielded") {
+    if owns_nothing && matches!(scope.kind, "timeout" | "shielded" | "value" | "token") {
         return Ok(None);
     }
     write!(text, "{:depth$}[{}] {}", "", scope.kind, scope.name)?;
@@ -416,13 +410,29 @@ fn write_queue(text: &mut String, queue: &QueueStats, depth: usize) -> fmt::Resu
     if let Some(max_bytes) = queue.max_bytes {
         write!(text, ", {}/{max_bytes} bytes", queue.depth_bytes)?;
     }
+    if queue.oldest_ms > 0 {
+        write!(text, ", oldest {}", short(queue.oldest_ms))?;
+    }
     write!(text, ", high water {}, {} sent", queue.high_water_items, queue.sent)?;
-    for (count, what) in
-        [(queue.dropped, "dropped"), (queue.refused, "refused"), (queue.abandoned, "abandoned")]
-    {
+    for (count, what) in [
+        (queue.in_flight as u64, "in flight"),
+        (queue.redelivered, "redelivered"),
+        (queue.dropped, "dropped"),
+        (queue.refused, "refused"),
+        (queue.abandoned, "abandoned"),
+    ] {
         if count > 0 {
             write!(text, ", {count} {what}")?;
         }
+    }
+    if let Some(urgent) = &queue.urgent {
+        write!(text, ", urgent {}/{}", urgent.depth_items, urgent.max_items)?;
+    }
+    if !queue.sources.is_empty() {
+        write!(text, ", {} sources", queue.sources.len())?;
+    }
+    if let Some(reason) = queue.closed {
+        write!(text, " (closed: {reason})")?;
     }
     writeln!(text)
 }

@@ -134,6 +134,43 @@ async fn room_comes_back_when_the_destructors_have_run_however_the_task_ended() 
     assert!(outcome.body_error().is_none());
 }
 
+/// tokio's `JoinSet` and hand-made permits count a task out while its destructors still run, so more work than the limit
+/// is in memory.
+#[bowline::test]
+async fn while_the_destructors_of_a_task_run_its_room_is_still_taken() {
+    struct Checks(GroupHandle<(), Error, AtMost<CollectAll>>, Arc<AtomicUsize>);
+    impl Drop for Checks {
+        fn drop(&mut self) {
+            if self.0.try_reserve().err() == Some(NoRoom::Full) {
+                self.1.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+    let taken = Arc::new(AtomicUsize::new(0));
+    let _ = group("group", CollectAll.at_most(1), async |g| {
+        for task in 0..4 {
+            let room = g.reserve().await.unwrap();
+            let checks = Checks(g.handle(), Arc::clone(&taken));
+            let member = room.spawn("task", async move {
+                let _checks = &checks;
+                match task {
+                    0 => yield_now(1).await,
+                    1 => panic!("bug"),
+                    _ => never().await?,
+                }
+                Ok(())
+            });
+            match task {
+                2 => member.cancel("enough"),
+                3 => member.abort(),
+                _ => {}
+            }
+        }
+    })
+    .await;
+    assert_eq!(taken.load(Ordering::Relaxed), 4);
+}
+
 #[bowline::test]
 async fn room_that_is_not_used_or_was_refused_its_task_comes_back() {
     let living = Living::default();

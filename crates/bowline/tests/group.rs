@@ -279,6 +279,38 @@ async fn spawning_from_outside_while_the_group_ends_loses_no_slot() {
     }
 }
 
+#[bowline::test(worker_threads = 2)]
+async fn a_group_that_is_kept_open_only_by_late_spawns_has_a_slot_for_each() {
+    for _ in 0..500 {
+        let (sent, got) = tokio::sync::oneshot::channel();
+        let (spawned, first) = tokio::sync::oneshot::channel();
+        #[expect(clippy::disallowed_methods, reason = "somebody outside of the group is what this is about")]
+        let outside = tokio::task::spawn_blocking(move || {
+            let handle: bowline::GroupHandle<(), Error, CollectAll> = got.blocking_recv().unwrap();
+            let mut member = handle.spawn("first", async { Ok(()) }).unwrap();
+            let _ = spawned.send(());
+            let mut accepted = 1;
+            // Each spawn but the first meets a group that is about to be over.
+            while accepted < 20 {
+                while !member.is_finished() {
+                    std::thread::yield_now();
+                }
+                let Ok(next) = handle.spawn("late", async { Ok(()) }) else { break };
+                member = next;
+                accepted += 1;
+            }
+            accepted
+        });
+        let outcome = group("group", CollectAll, async |g| {
+            let _ = sent.send(g.handle());
+            let _ = first.await;
+        })
+        .await;
+        let accepted: usize = outside.await.unwrap();
+        assert_eq!((outcome.slots().len(), counts(&outcome)), (accepted, (accepted as u64, 0, 0, 0)));
+    }
+}
+
 #[bowline::test]
 async fn a_member_is_handed_ends_as_a_task_of_a_scope_is() {
     let outcome = group("group", FailFast, async |g| {

@@ -131,6 +131,26 @@ async fn a_grant_to_a_dropped_waiter_goes_to_the_next() -> Result<(), Cancelled>
     Ok(())
 }
 
+/// A combinator that polls a future only when that one's own waker was woken still hears of the cancel.
+#[bowline::test]
+async fn a_cancel_reaches_waits_that_are_polled_with_wakers_of_their_own() {
+    let lock = Mutex::new("crowd", ());
+    let _guard = lock.try_lock().expect("free");
+    let ended = scope("crowd", async |s| {
+        let crowd = futures_util::future::join_all((0..50).map(|_| lock.lock()));
+        let cancel = async {
+            yield_now(3).await;
+            s.cancel("enough");
+        };
+        let (ended, ()) = futures_util::future::join(crowd, cancel).await;
+        assert!(ended.iter().all(Result::is_err));
+        ended.into_iter().next().map_or(Ok(()), |first| first.map(drop))
+    })
+    .await;
+    assert_eq!(ended.map_err(|error| error.cause().clone()), Err(Cause::Requested("enough")));
+    assert!(lock.stats().waiters.is_empty());
+}
+
 /// Oxide RFD 609: `select!` over `&mut future` leaves a future in line for a lock; the arm that runs waits for the same lock, which
 /// was granted to the future nobody polls.
 #[bowline::test]

@@ -9,9 +9,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bowline::{
-    Bound, Cancelled, Cause, FreeTx, Holder, Overflow, QueueStats, SendError, TryRecvError, scope,
+    Bound, Cancelled, Cause, CloseReason, Either, FreeTx, Holder, Overflow, QueueStats, SendError,
+    TryRecvError, race, scope, timeout,
 };
-use support::{parked, poll_once, queue};
+use futures_util::StreamExt as _;
+use futures_util::future::join;
+use support::{cancel_context_everywhere, cancel_everywhere, parked, poll_once, queue};
 
 /// Items that are their own size.
 fn bytes(max_items: usize, max_bytes: usize) -> Bound<usize> {
@@ -20,8 +23,9 @@ fn bytes(max_items: usize, max_bytes: usize) -> Bound<usize> {
 
 /// What the books say: `(sent, received, dropped, refused, abandoned, queued)`.
 fn books(stats: &QueueStats) -> (u64, u64, u64, u64, u64, usize) {
-    let QueueStats { sent, received, dropped, refused, abandoned, depth_items, .. } = *stats;
-    assert_eq!(sent, received + dropped + abandoned + depth_items as u64, "the books balance");
+    let QueueStats { sent, received, dropped, refused, abandoned, depth_items, in_flight, .. } = *stats;
+    let left = (depth_items + in_flight) as u64;
+    assert_eq!(sent, received + dropped + abandoned + left, "the books balance");
     (sent, received, dropped, refused, abandoned, depth_items)
 }
 
@@ -103,6 +107,52 @@ async fn the_high_water_mark_stays_when_the_queue_empties() {
 #[test]
 fn a_bound_of_no_items_is_refused() {
     assert!(std::panic::catch_unwind(|| Bound::<u8>::items(0)).is_err());
+    assert!(std::panic::catch_unwind(|| Bound::<u8>::items(1).and_urgent(0)).is_err());
+}
+
+/// vector#19938: one slow sink back-pressures every sibling. Here each branch has a policy of its own.
+#[bowline::test]
+async fn a_slow_branch_does_not_hold_up_its_siblings() {
+    let (slow, _nobody_takes) = queue(Bound::items(1), Overflow::DropOldest).await;
+    let (fast, taken) = queue(Bound::items(1), Overflow::Block).await;
+    for item in 0..10 {
+        slow.send(item).await.unwrap();
+        fast.send(item).await.unwrap();
+        assert_eq!(taken.recv().await, Ok(Some(item)));
+    }
+    assert_eq!((slow.stats().dropped, fast.stats().dropped), (9, 0));
+}
+
+/// tungstenite#490 and tokio-tungstenite#286: the write buffer of a dead peer grows without end, for the cap that is
+/// documented is not the default. There is no queue without a bound, and it holds.
+#[bowline::test]
+async fn the_queue_of_a_dead_peer_holds_no_more_than_its_bound() {
+    let (tx, _never_read) = queue(bytes(1_000, 4_096), Overflow::Reject).await;
+    let refused = (0..10_000).filter(|_| tx.try_send(1_000).is_err()).count();
+    assert_eq!((refused, tx.stats().depth_bytes), (9_996, 4_000));
+}
+
+/// substrate#12853: nobody polled the receiver, and it took a counter with a creation backtrace to find out which queue.
+#[bowline::test]
+async fn a_queue_that_nobody_receives_from_stands_in_the_tree_with_its_place() {
+    scope("node", async |s| {
+        let (tx, _never_polled) = s.queue("notifications", Bound::items(100), Overflow::Block);
+        let line = line!() - 1;
+        for item in 0..70 {
+            tx.send(item).await?;
+        }
+        let stats = tx.stats();
+        assert_eq!((stats.name, stats.depth_items, stats.received), ("notifications", 70, 0));
+        assert!(stats.place.ends_with(&format!("queue.rs:{line}")), "{}", stats.place);
+        while tx.stats().oldest_ms == 0 {
+            tokio::task::yield_now().await; // the coarse clock ticks by itself
+        }
+        let tree = bowline::tree().to_string();
+        assert!(tree.contains("notifications") && tree.contains("70/100, oldest "), "{tree}");
+        Ok::<_, Cancelled>(())
+    })
+    .await
+    .unwrap();
 }
 
 // ---- full, in bytes
@@ -166,6 +216,28 @@ async fn the_newest_is_dropped_by_bytes() {
     }
     assert_eq!(books(&tx.stats()), (3, 0, 1, 0, 0, 2));
     assert_eq!((rx.try_recv(), rx.try_recv()), (Ok(60), Ok(40)));
+}
+
+/// risingwave#3314: bounded by count, so a few huge items took all memory.
+#[bowline::test]
+async fn few_huge_items_are_too_much_before_many_small_ones_are() {
+    let (tx, _rx) = queue(bytes(1_000, 64 << 20), Overflow::Reject).await;
+    let huge = 30 << 20;
+    assert_eq!(
+        [tx.try_send(huge), tx.try_send(huge), tx.try_send(huge)],
+        [Ok(()), Ok(()), Err(SendError::Full(huge))]
+    );
+    assert_eq!(tx.stats().depth_items, 2);
+}
+
+/// centrifugo#1018: the limit counted batches, not the records in them. The weight of an item is what one says it is.
+#[bowline::test]
+async fn a_queue_of_batches_may_be_bounded_by_their_records() {
+    let records = Bound::items(100).and_bytes(1_000, Vec::<u8>::len);
+    let (tx, _rx) = queue(records, Overflow::Reject).await;
+    tx.try_send(vec![0; 600]).unwrap();
+    assert!(tx.try_send(vec![0; 600]).is_err());
+    assert_eq!((tx.stats().depth_items, tx.stats().depth_bytes), (1, 600));
 }
 
 #[bowline::test]
@@ -392,9 +464,9 @@ async fn a_receiver_whose_context_is_cancelled_takes_nothing() {
     assert_eq!((rx.stats().waiting_receivers, rx.try_recv()), (0, Ok(1)));
 }
 
+/// tokio#5947: a cancelled `send(v)` drops `v`. Who must keep it waits with `reserve`, outside of which the item stays.
 #[bowline::test]
-async fn an_item_waits_outside_of_the_wait_for_room_tokio_5947() {
-    // A dropped `send(item)` loses the item with the future. Who must keep it waits with `reserve`.
+async fn an_item_waits_outside_of_the_wait_for_room() {
     let (tx, rx) = queue(Bound::items(1), Overflow::Block).await;
     tx.try_send(1).unwrap();
     let item = 2;
@@ -402,6 +474,87 @@ async fn an_item_waits_outside_of_the_wait_for_room_tokio_5947() {
     assert_eq!(rx.try_recv(), Ok(1));
     tx.reserve().await.unwrap().send(item).unwrap();
     assert_eq!(rx.try_recv(), Ok(2));
+}
+
+/// tokio#5947 again: and a send that runs out of time is cancelled, not dropped, so that it gives `v` back.
+#[bowline::test(start_paused = true)]
+async fn a_send_that_runs_out_of_time_gives_the_item_back() {
+    let (tx, _rx) = queue(Bound::items(1), Overflow::Block).await;
+    tx.try_send(String::from("first")).unwrap();
+    let sent = timeout(Duration::from_secs(1), tx.send(String::from("second"))).await.unwrap();
+    let Err(SendError::Cancelled(item, why)) = sent else { panic!("{sent:?}") };
+    assert!(item == "second" && why.is_deadline(), "{why}");
+    assert_eq!((tx.stats().waiting_senders, books(&tx.stats())), (0, (1, 0, 0, 0, 0, 1)));
+}
+
+/// summerset#11: several arms of one select are not cancel-safe. Here any of them may lose at any time.
+#[bowline::test]
+async fn no_item_is_lost_in_a_loop_over_a_race_of_sends_and_receives() {
+    const ITEMS: u32 = 200;
+    let (requests, inbox) = queue(Bound::items(1), Overflow::Block).await;
+    let (outbox, replies) = queue(Bound::items(1), Overflow::Block).await;
+    let client = async {
+        for item in 0..ITEMS {
+            requests.send(item).await.unwrap();
+        }
+    };
+    let server = async {
+        let mut backlog = std::collections::VecDeque::new();
+        let mut done = 0;
+        while done < ITEMS {
+            let room = async {
+                if backlog.is_empty() {
+                    std::future::pending().await
+                } else {
+                    outbox.reserve().await.unwrap()
+                }
+            };
+            match race(room, race(inbox.recv(), tokio::task::yield_now())).await {
+                Either::Left(room) => {
+                    room.send(backlog.pop_front().unwrap()).unwrap();
+                    done += 1;
+                }
+                Either::Right(Either::Left(item)) => backlog.push_back(item.unwrap().unwrap()),
+                Either::Right(Either::Right(())) => {}
+            }
+        }
+    };
+    let reader = async {
+        for item in 0..ITEMS {
+            assert_eq!(replies.recv().await, Ok(Some(item)));
+        }
+    };
+    timeout(HANG, futures_util::future::join3(client, server, reader)).await.expect("something was lost");
+}
+
+/// lightning-kmp#484: a task sends to its own full inbox, and waits for itself. That is seen, and ends with the context.
+#[bowline::test(start_paused = true)]
+async fn a_task_that_sends_to_its_own_full_inbox_shows_and_can_be_cancelled() {
+    scope("actors", async |s| {
+        let (tx, rx) = s.queue("inbox", Bound::items(1), Overflow::Block);
+        let stats = tx.clone();
+        let actor = s.spawn_with("actor", (tx, rx), async |_cx, (to_self, inbox)| {
+            to_self.send(1).await?;
+            let sent = timeout(Duration::from_secs(3600), to_self.send(2)).await?;
+            assert_eq!(sent.unwrap_err().into_inner(), 2);
+            assert_eq!(inbox.recv().await?, Some(1));
+            Ok(())
+        });
+        tokio::task::yield_now().await;
+        let (id, stats) = (actor.id(), stats.stats());
+        assert_eq!((stats.depth_items, stats.waiting_senders), (1, 1));
+        assert_eq!(stats.receivers.iter().map(|holder| holder.task).collect::<Vec<_>>(), [id], "only itself");
+        let stuck =
+            bowline::contended().into_iter().find(|queue| queue.id == stats.id).expect("it is waited for");
+        assert_eq!(
+            stuck.waiters.iter().map(|waiter| (waiter.task, waiter.op)).collect::<Vec<_>>(),
+            [(id, "send")]
+        );
+        assert!(bowline::tree().to_string().contains(&format!("waiting to send #{}", stats.id)));
+        actor.await
+    })
+    .await
+    .unwrap();
 }
 
 #[bowline::test]
@@ -542,6 +695,78 @@ async fn an_item_that_is_given_back_after_the_close_reaches_another_receiver() {
     assert_eq!(books(&rx.stats()), (1, 1, 0, 0, 0, 0));
 }
 
+#[bowline::test]
+async fn a_full_queue_that_disconnects_closes_and_says_why() {
+    let (tx, rx) = queue(Bound::items(2), Overflow::Disconnect).await;
+    tx.send(1).await.unwrap();
+    tx.send(2).await.unwrap();
+    assert_eq!((rx.close_reason(), tx.is_closed()), (None, false));
+    assert_eq!(tx.send(3).await, Err(SendError::Closed(3)), "the item comes back");
+    assert_eq!(
+        (rx.close_reason(), tx.close_reason()),
+        (Some(CloseReason::Overflow), Some(CloseReason::Overflow))
+    );
+    assert_eq!(tx.try_send(4), Err(SendError::Closed(4)), "also when there is room again");
+    assert_eq!((rx.recv().await, rx.recv().await, rx.recv().await), (Ok(Some(1)), Ok(Some(2)), Ok(None)));
+    assert_eq!(books(&tx.stats()), (2, 2, 0, 1, 0, 0));
+    let (tx, _rx) = queue::<u8>(Bound::items(1), Overflow::Disconnect).await;
+    let _room = tx.try_reserve().unwrap();
+    assert_eq!(tx.reserve().await.map(drop), Err(SendError::Closed(())), "asking for room is a send too");
+}
+
+#[bowline::test]
+async fn a_queue_says_why_it_is_closed() {
+    let (tx, rx) = queue::<u8>(Bound::items(1), Overflow::Block).await;
+    assert_eq!(tx.stats().closed, None);
+    drop(tx);
+    assert_eq!(rx.close_reason(), Some(CloseReason::SendersGone));
+    let (tx, rx) = queue::<u8>(Bound::items(1), Overflow::Block).await;
+    drop(rx);
+    assert_eq!(tx.close_reason(), Some(CloseReason::ReceiversGone));
+    let (tx, rx) = queue::<u8>(Bound::items(1), Overflow::Block).await;
+    rx.close();
+    drop(rx);
+    assert_eq!(tx.stats().closed, Some(CloseReason::ByReceiver), "the first reason is the reason");
+}
+
+#[bowline::test]
+async fn a_sender_may_wait_until_no_receiver_is_left() {
+    let (tx, rx) = queue::<u8>(Bound::items(1), Overflow::Block).await;
+    let other = rx.clone();
+    let (mut one, mut two) = (parked(tx.closed()).await, parked(tx.closed()).await);
+    drop(rx);
+    assert!(poll_once(&mut one).await.is_pending());
+    drop(other);
+    assert_eq!(
+        (poll_once(&mut one).await, poll_once(&mut two).await),
+        (Poll::Ready(Ok(())), Poll::Ready(Ok(())))
+    );
+    assert_eq!(tx.closed().await, Ok(()), "and at once when it is so");
+}
+
+#[bowline::test]
+async fn a_wait_for_the_close_ends_with_its_context_and_leaves_nothing_behind() {
+    let mut cancelled = 0;
+    let polls = cancel_context_everywhere(
+        || async {
+            let (tx, rx) = queue::<u8>(Bound::items(1), Overflow::Block).await;
+            let goes = async {
+                tokio::task::yield_now().await;
+                drop(rx);
+            };
+            (join(tx.closed(), goes).await.0, tx)
+        },
+        async |_polls, ended| {
+            let (waited, tx) = ended.expect("both ended by themselves");
+            cancelled += u32::from(waited.is_err());
+            let waits = bowline::contended().into_iter().find(|queue| queue.id == tx.stats().id);
+            assert!(waits.is_none(), "{waits:?}");
+        },
+    )
+    .await;
+    assert!(polls > 1 && cancelled > 0);
+}
+
 /// An item that looks at its queue when it is dropped: a deadlock if that happens under the queue's lock.
 struct Nosy {
     queue: Arc<OnceLock<FreeTx<Nosy>>>,
@@ -569,6 +794,144 @@ async fn items_are_dropped_outside_of_the_queues_lock() {
         drop(rx); // abandons the last
         assert_eq!(looked.load(Ordering::Relaxed), 3);
     }
+}
+
+// ---- the urgent lane
+
+/// wstunnel#537: pings starved behind 32 MB of data in one connection's write buffer.
+#[bowline::test]
+async fn an_urgent_item_overtakes_a_queue_that_is_full_of_data() {
+    let (tx, rx) = queue(bytes(100, 32 << 20).and_urgent(1), Overflow::Block).await;
+    for _ in 0..32 {
+        tx.send(1 << 20).await.unwrap();
+    }
+    let mut data = parked(tx.send(2 << 20)).await;
+    tx.send_urgent(0).await.unwrap();
+    assert_eq!(rx.recv().await, Ok(Some(0)));
+    assert!(poll_once(&mut data).await.is_pending(), "it took no room of the data");
+    assert_eq!(rx.recv().await, Ok(Some(1 << 20)));
+}
+
+/// rust-libp2p#4667: the send queue of a peer needs a bound, and priorities.
+#[bowline::test]
+async fn the_urgent_lane_has_an_order_a_bound_and_books_of_its_own() {
+    let (tx, rx) = queue(Bound::items(2).and_urgent(2), Overflow::Reject).await;
+    for item in [1, 2] {
+        tx.try_send(item).unwrap();
+        tx.try_send_urgent(10 + item).unwrap();
+    }
+    assert_eq!((tx.try_send(3), tx.try_send_urgent(13)), (Err(SendError::Full(3)), Err(SendError::Full(13))));
+    let stats = tx.stats();
+    assert_eq!((stats.depth_items, stats.max_items, stats.high_water_items), (4, 4, 4));
+    let urgent = stats.urgent.unwrap();
+    assert_eq!((urgent.depth_items, urgent.max_items, urgent.sent, urgent.refused), (2, 2, 2, 1));
+    let got: Vec<u32> = (0..4).map(|_| rx.try_recv().unwrap()).collect();
+    assert_eq!(got, [11, 12, 1, 2]);
+    assert_eq!(books(&tx.stats()), (4, 4, 0, 2, 0, 0));
+}
+
+#[bowline::test]
+async fn a_sender_waits_for_room_in_the_urgent_lane_alone() {
+    let (tx, rx) = queue(Bound::items(8).and_urgent(1), Overflow::Block).await;
+    tx.send_urgent(1).await.unwrap();
+    let mut urgent = parked(tx.send_urgent(2)).await;
+    tx.send(3).await.unwrap();
+    let given_up = parked(tx.send_urgent(9)).await;
+    assert_eq!(rx.try_recv(), Ok(1));
+    drop(given_up);
+    assert_eq!(poll_once(&mut urgent).await, Poll::Ready(Ok(())));
+    assert_eq!((rx.try_recv(), rx.try_recv(), rx.try_recv()), (Ok(2), Ok(3), Err(TryRecvError::Empty)));
+}
+
+#[bowline::test]
+async fn a_receiver_that_waits_is_woken_by_an_urgent_item() {
+    let (tx, rx) = queue(Bound::items(1).and_urgent(1), Overflow::Block).await;
+    let mut receiver = parked(rx.recv()).await;
+    tx.try_send_urgent(1).unwrap();
+    assert_eq!(poll_once(&mut receiver).await, Poll::Ready(Ok(Some(1))));
+}
+
+#[bowline::test]
+async fn an_urgent_send_into_a_queue_without_the_lane_is_a_bug() {
+    let (tx, _rx) = queue(Bound::items(1), Overflow::Block).await;
+    let sending = std::panic::AssertUnwindSafe(|| tx.try_send_urgent(1));
+    assert!(std::panic::catch_unwind(sending).is_err());
+    assert_eq!(tx.stats().sent, 0);
+}
+
+#[bowline::test]
+async fn a_dropped_urgent_send_leaves_the_queue_as_it_was() {
+    let (tx, rx) = queue(Bound::items(1).and_urgent(1), Overflow::Block).await;
+    let polls = cancel_everywhere(
+        || {
+            tx.try_send_urgent(1).unwrap();
+            let receives = async {
+                tokio::task::yield_now().await;
+                rx.recv().await.unwrap();
+            };
+            join(tx.send_urgent(2), receives)
+        },
+        async |_polls, _output| {
+            while rx.try_recv().is_ok() {}
+            let stats = tx.stats();
+            assert_eq!((stats.waiting_senders, stats.sent), (0, stats.received));
+            tx.try_send_urgent(3).expect("no room is kept for who has gone");
+            rx.try_recv().unwrap();
+        },
+    )
+    .await;
+    assert!(polls > 1);
+}
+
+// ---- as a stream
+
+#[bowline::test]
+async fn a_receiving_end_is_a_stream_of_its_items() {
+    let (tx, rx) = queue(Bound::items(2), Overflow::Block).await;
+    let mut items = rx.into_stream();
+    let sends = async move {
+        for item in 0..5 {
+            tx.send(item).await.unwrap();
+        }
+    };
+    let takes = async {
+        for item in 0..5 {
+            assert_eq!(items.next().await, Some(Ok(item)));
+        }
+        assert_eq!((items.next().await, items.next().await), (None, None));
+    };
+    join(takes, sends).await;
+}
+
+#[bowline::test]
+async fn a_stream_that_is_dropped_passes_on_the_item_it_was_granted() {
+    let (tx, rx) = queue(Bound::items(2), Overflow::Block).await;
+    let mut first = rx.clone().into_stream();
+    assert!(futures_util::FutureExt::now_or_never(first.next()).is_none());
+    let mut waiting = parked(rx.recv()).await;
+    tx.try_send(1).unwrap();
+    assert!(poll_once(&mut waiting).await.is_pending(), "the stream was first");
+    drop(first);
+    assert_eq!(poll_once(&mut waiting).await, Poll::Ready(Ok(Some(1))));
+}
+
+#[bowline::test]
+async fn a_stream_ends_with_its_context_and_says_so() {
+    scope("reader", async |s| {
+        let (_tx, rx) = s.queue::<u8>("silent", Bound::items(1), Overflow::Block);
+        let reader = s.spawn_with("reader", rx, async |_cx, rx| {
+            let mut items = rx.into_stream();
+            let next = items.next().await;
+            Ok((next.map(|next| next.is_err()), items.next().await))
+        });
+        tokio::task::yield_now().await;
+        s.cancel("enough");
+        let ended = bowline::shielded(Duration::from_secs(1), reader).await??;
+        assert_eq!(ended, (Some(true), None));
+        Ok::<_, Cancelled>(())
+    })
+    .await
+    .unwrap();
 }
 
 // ---- several at once

@@ -2,8 +2,11 @@
 
 mod support;
 
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use bowline::{Cancelled, ResourceInfo, RwLock, race, scope, timeout};
@@ -202,6 +205,33 @@ async fn the_value_is_dropped_with_the_lock() {
     drop(lock.try_write());
     drop(lock);
     assert_eq!(Arc::strong_count(&value), 1);
+}
+
+/// A waker that runs its task at once, inside `wake`: the earliest moment at which a writer can follow a reader.
+struct AtOnce(std::sync::Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>);
+
+impl Wake for AtOnce {
+    fn wake(self: Arc<Self>) {
+        let task = self.0.lock().expect("no panic").take();
+        let polled = task.expect("woken once").as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_ready());
+    }
+}
+
+#[bowline::test]
+async fn a_writer_that_runs_within_the_readers_release_has_the_value_to_itself() {
+    let lock = Arc::new(RwLock::new("at once", 0));
+    let reading = lock.try_read().expect("free");
+    let theirs = Arc::clone(&lock);
+    let mut writer: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
+        *theirs.write().await.expect("not cancelled") += 1;
+    });
+    let task = Arc::new(AtOnce(std::sync::Mutex::new(None)));
+    let waker = Waker::from(Arc::clone(&task));
+    assert!(writer.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    *task.0.lock().expect("no panic") = Some(writer);
+    drop(reading);
+    assert_eq!(lock.try_read().map(|value| *value), Some(1));
 }
 
 #[bowline::test(worker_threads = 2)]

@@ -299,7 +299,7 @@ async fn an_owned_permit_is_booked_at_whoever_has_it() -> Result<(), Cancelled> 
 #[bowline::test(start_paused = true)]
 async fn idle_holders_of_all_slots_are_named() -> Result<(), Cancelled> {
     scope("forwarders", async |s| {
-        let slots = s.cx().share("slots", Semaphore::new("slots", 2));
+        let slots = s.cx().share("slots", Semaphore::new("idle slots", 2));
         for _ in 0..2 {
             s.spawn_with("idle", slots.clone(), async |_cx, slots| {
                 let _slot = slots.acquire(1).await?;
@@ -313,7 +313,7 @@ async fn idle_holders_of_all_slots_are_named() -> Result<(), Cancelled> {
         });
         yield_now(3).await;
         let seen = bowline::contended();
-        let seen = seen.iter().find(|seen| seen.name == "slots").expect("one waits");
+        let seen = seen.iter().find(|seen| seen.name == "idle slots").expect("one waits");
         assert_eq!(seen.waiters.len(), 1);
         assert_eq!(seen.holders.iter().filter(|holder| holder.place.contains("semaphore.rs")).count(), 2);
         assert!(busy.await?, "its wait has a deadline");

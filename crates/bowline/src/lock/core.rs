@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use super::line::{Key, Left, Line, Stage};
 use crate::cause::Cancelled;
@@ -14,7 +14,6 @@ use crate::record::next_id;
 use crate::resource::{self, Facts, HeldFact, Resource, ResourceKind, ResourceState, RightFact, Who};
 use crate::site::{self, Site};
 use crate::sync::{Arc, LockExt, Mutex};
-use crate::testing::trial;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
 
@@ -71,12 +70,12 @@ pub(super) trait Rule: Send + 'static {
     }
 }
 
-/// What has to happen after the lock is released. The usual one waker needs no allocation.
+/// Whom to wake after the lock is released. The usual one needs no allocation.
 #[derive(Default)]
 pub(super) struct Wakes {
     first: Option<Waker>,
+    /// Empty as long as there is no first.
     more: Vec<Waker>,
-    stale: Option<Waker>,
 }
 
 impl Wakes {
@@ -89,12 +88,14 @@ impl Wakes {
     }
 
     pub(super) fn add_all(&mut self, wakers: Vec<Waker>) {
-        self.more.extend(wakers);
+        wakers.into_iter().for_each(|waker| self.add(Some(waker)));
     }
 
     fn run(self) {
-        self.first.into_iter().chain(self.more).for_each(Waker::wake);
-        drop(self.stale);
+        if let Some(first) = self.first {
+            first.wake();
+            self.more.into_iter().for_each(Waker::wake);
+        }
     }
 }
 
@@ -186,7 +187,8 @@ pub(super) struct Waiting<'a, R: Rule> {
     branded: bool,
     lies_at: usize,
     key: Option<Key>,
-    leaf: Leaf,
+    /// From the first poll that has to wait.
+    leaf: Option<Leaf>,
 }
 
 impl<'a, R: Rule> Waiting<'a, R> {
@@ -197,13 +199,12 @@ impl<'a, R: Rule> Waiting<'a, R> {
         branded: bool,
         lies_at: usize,
     ) -> Self {
-        Self { core, ask, at, branded, lies_at, key: None, leaf: Leaf::default() }
+        Self { core, ask, at, branded, lies_at, key: None, leaf: None }
     }
 
     /// The first poll: passes or joins the line.
-    fn enter(&mut self, cx: &Context<'_>) -> Option<Result<R::Pass, R::Refusal>> {
+    fn enter(&mut self, who: Who, cx: &Context<'_>) -> Option<Result<R::Pass, R::Refusal>> {
         let Self { core, ask, lies_at, .. } = *self;
-        let who = Who::here(self.at, self.branded);
         if let Some(answer) = core.try_enter(ask, who, lies_at) {
             return Some(answer);
         }
@@ -215,7 +216,7 @@ impl<'a, R: Rule> Waiting<'a, R> {
                 unused = Some(waker);
                 return (Some(answer), false);
             }
-            self.key = Some(state.line.join(ask.need, who, ask.op.name(), waker));
+            self.key = Some(state.line.join(ask.need, who, ask.op, waker));
             state.waits += 1;
             (None, !std::mem::replace(&mut state.listed, true))
         });
@@ -231,6 +232,7 @@ impl<'a, R: Rule> Waiting<'a, R> {
     fn look(&mut self, key: Key, cx: &Context<'_>) -> Option<Result<R::Pass, R::Refusal>> {
         let mut fresh = None;
         loop {
+            let mut stale = None; // a waker's drop may be foreign code: outside the lock
             let looked = self.core.with(|state, wakes| {
                 let State { line, rule, .. } = state;
                 if line.stage(key) == Stage::Granted {
@@ -238,7 +240,7 @@ impl<'a, R: Rule> Waiting<'a, R> {
                 }
                 if let Some(refusal) = rule.refusal(line.need(key)) {
                     let mut left = line.leave(key);
-                    wakes.stale = left.waker.take();
+                    stale = left.waker.take();
                     rule.left(line, &left, wakes); // it may have stood in the way of smaller requests
                     return Some(Some(Err(refusal)));
                 }
@@ -246,12 +248,14 @@ impl<'a, R: Rule> Waiting<'a, R> {
                     return Some(None);
                 }
                 let fresh = fresh.take()?;
-                wakes.stale = line.renew(key, fresh);
+                stale = line.renew(key, fresh);
                 Some(None)
             });
+            drop(stale);
             if let Some(answer) = looked {
                 if answer.is_some() {
                     self.key = None;
+                    self.leaf = None;
                 }
                 return answer;
             }
@@ -260,12 +264,13 @@ impl<'a, R: Rule> Waiting<'a, R> {
     }
 
     fn give_up(&mut self) {
-        self.leaf.clear();
         let Some(key) = self.key.take() else { return };
+        self.leaf = None;
+        let mut stale = None;
         self.core.with(|state, wakes| {
             let State { line, rule, .. } = state;
             let mut left = line.leave(key);
-            wakes.stale = left.waker.take();
+            stale = left.waker.take();
             rule.left(line, &left, wakes);
         });
     }
@@ -276,23 +281,25 @@ impl<R: Rule> Future for Waiting<'_, R> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if let Err(cancelled) = Leaf::check() {
-            this.give_up();
-            return Poll::Ready(Err(Stopped::Cancelled(cancelled)));
-        }
         let answer = match this.key {
-            None => {
-                ready!(trial::poll_turn(cx));
-                this.enter(cx)
-            }
-            Some(key) => this.look(key, cx),
+            // One look at the context serves both: whether it is cancelled, and whose it is.
+            None => match Who::here_unless_cancelled(this.at, this.branded) {
+                Ok(who) => this.enter(who, cx),
+                Err(cancelled) => return Poll::Ready(Err(Stopped::Cancelled(cancelled))),
+            },
+            Some(key) => match Leaf::check() {
+                Ok(()) => this.look(key, cx),
+                Err(cancelled) => {
+                    this.give_up();
+                    return Poll::Ready(Err(Stopped::Cancelled(cancelled)));
+                }
+            },
         };
         if let Some(answer) = answer {
-            this.leaf.clear();
             return Poll::Ready(answer.map_err(Stopped::Refused));
         }
         let wait = Wait { op: this.ask.op, on: this.core.id };
-        match this.leaf.park(cx, wait) {
+        match this.leaf.get_or_insert_default().park(cx, wait) {
             Ok(()) => Poll::Pending,
             Err(cancelled) => {
                 this.give_up();

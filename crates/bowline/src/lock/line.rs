@@ -6,6 +6,7 @@
 use std::task::Waker;
 
 use crate::resource::{HeldFact, WaiterFact, Who};
+use crate::wait::Op;
 
 /// Index of a slot.
 pub(super) type Key = u32;
@@ -17,6 +18,8 @@ const KEPT_WHEN_EMPTY: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
+    /// Nobody's; `after` is the next vacant slot.
+    Vacant,
     /// In line.
     Waiting,
     /// Out of the line; what it asked for belongs to it, though it has not come to fetch it.
@@ -29,16 +32,10 @@ struct Place {
     stage: Stage,
     need: usize,
     who: Who,
-    op: &'static str,
+    op: Op,
     waker: Option<Waker>,
     before: Key,
     after: Key,
-}
-
-enum Slot {
-    Taken(Place),
-    /// With the next vacant one.
-    Vacant(Key),
 }
 
 /// What somebody who leaves leaves behind.
@@ -50,7 +47,7 @@ pub(super) struct Left {
 }
 
 pub(super) struct Line {
-    slots: Vec<Slot>,
+    slots: Vec<Place>,
     vacant: Key,
     first: Key,
     last: Key,
@@ -75,12 +72,12 @@ impl Line {
     }
 
     /// Enters a holder that did not have to wait.
-    pub(super) fn hold(&mut self, need: usize, who: Who, op: &'static str) -> Key {
+    pub(super) fn hold(&mut self, need: usize, who: Who, op: Op) -> Key {
         self.insert(Place { stage: Stage::Held, need, who, op, waker: None, before: NONE, after: NONE })
     }
 
     /// Joins at the end.
-    pub(super) fn join(&mut self, need: usize, who: Who, op: &'static str, waker: Waker) -> Key {
+    pub(super) fn join(&mut self, need: usize, who: Who, op: Op, waker: Waker) -> Key {
         let before = self.last;
         let place = Place { stage: Stage::Waiting, need, who, op, waker: Some(waker), before, after: NONE };
         let key = self.insert(place);
@@ -147,17 +144,18 @@ impl Line {
         if self.place(key).stage == Stage::Waiting {
             self.unlink(key);
         }
-        let slot = std::mem::replace(&mut self.slots[key as usize], Slot::Vacant(self.vacant));
-        let Slot::Taken(place) = slot else {
-            unreachable!("a place is left once, by the one who has its key")
-        };
+        let vacant = self.vacant;
+        let place = self.place(key);
+        let left = Left { stage: place.stage, need: place.need, waker: place.waker.take() };
+        place.stage = Stage::Vacant;
+        place.after = vacant;
         self.vacant = key;
         self.taken -= 1;
         if self.taken == 0 && self.slots.len() > KEPT_WHEN_EMPTY {
             self.slots = Vec::new();
             self.vacant = NONE;
         }
-        Left { stage: place.stage, need: place.need, waker: place.waker }
+        left
     }
 
     /// Takes the wakers of all who wait, and leaves them in line: they are to look again, and find that it is over.
@@ -176,52 +174,39 @@ impl Line {
     pub(super) fn waiters(&self) -> Vec<WaiterFact> {
         let mut waiters = Vec::with_capacity(self.waiting);
         let mut at = self.first;
-        while let Some(Slot::Taken(place)) = self.slots.get(at as usize) {
+        while let Some(place) = self.slots.get(at as usize) {
             waiters.push(place.as_waiter());
             at = place.after;
         }
-        let granted = self.places().filter(|place| place.stage == Stage::Granted);
+        let granted = self.slots.iter().filter(|place| place.stage == Stage::Granted);
         waiters.extend(granted.map(Place::as_waiter));
         waiters
     }
 
     /// Everybody to whom a part belongs: holders, and those granted.
     pub(super) fn held(&self) -> Vec<HeldFact> {
-        let held = self.places().filter(|place| place.stage != Stage::Waiting);
+        let held = self.slots.iter().filter(|place| matches!(place.stage, Stage::Granted | Stage::Held));
         held.map(|place| HeldFact { who: place.who, amount: place.need }).collect()
     }
 
-    fn places(&self) -> impl Iterator<Item = &Place> {
-        self.slots.iter().filter_map(|slot| match slot {
-            Slot::Taken(place) => Some(place),
-            Slot::Vacant(_) => None,
-        })
-    }
-
     fn place(&mut self, key: Key) -> &mut Place {
-        match &mut self.slots[key as usize] {
-            Slot::Taken(place) => place,
-            Slot::Vacant(_) => unreachable!("only who has a place has its key"),
-        }
+        let place = &mut self.slots[key as usize];
+        debug_assert_ne!(place.stage, Stage::Vacant, "only who has a place has its key");
+        place
     }
 
     fn insert(&mut self, place: Place) -> Key {
         self.taken += 1;
-        match self.vacant {
-            NONE => {
-                let key = Key::try_from(self.slots.len()).ok().filter(|key| *key != NONE);
-                self.slots.push(Slot::Taken(place));
-                key.expect("2^32 waiters do not fit into memory")
-            }
-            vacant => {
-                let slot = std::mem::replace(&mut self.slots[vacant as usize], Slot::Taken(place));
-                let Slot::Vacant(next) = slot else {
-                    unreachable!("the vacant list links vacant slots only")
-                };
-                self.vacant = next;
-                vacant
-            }
+        if self.vacant == NONE {
+            let key = Key::try_from(self.slots.len()).ok().filter(|key| *key != NONE);
+            self.slots.push(place);
+            return key.expect("2^32 waiters do not fit into memory");
         }
+        let key = self.vacant;
+        let slot = &mut self.slots[key as usize];
+        self.vacant = slot.after;
+        *slot = place;
+        key
     }
 
     fn unlink(&mut self, key: Key) {
@@ -240,6 +225,11 @@ impl Line {
 
 impl Place {
     fn as_waiter(&self) -> WaiterFact {
-        WaiterFact { who: self.who, op: self.op, need: self.need, granted: self.stage == Stage::Granted }
+        WaiterFact {
+            who: self.who,
+            op: self.op.name(),
+            need: self.need,
+            granted: self.stage == Stage::Granted,
+        }
     }
 }

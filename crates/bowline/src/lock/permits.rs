@@ -75,7 +75,7 @@ impl<C: Content> Rule for Permits<C> {
         // Who needs nothing takes nothing from those in line.
         if ask.need == 0 || (line.is_empty() && ask.need <= self.free) {
             self.free -= ask.need;
-            let key = line.hold(ask.need, who, ask.op.name());
+            let key = line.hold(ask.need, who, ask.op);
             return Some(Ok((key, self.content.take(ask.need))));
         }
         (line.waiting() >= self.max_waiting).then(|| Err(Refusal::RoomFull { waiting: line.waiting() }))

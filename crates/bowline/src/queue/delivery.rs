@@ -11,7 +11,7 @@ use super::lanes::LaneId;
 use crate::carry::{Bind, Carry, Cx};
 use crate::holders::{FREE, IN_TRANSIT};
 
-/// An item in somebody's hands. It is a receiving end of its queue, booked at a place, until it is settled.
+/// An item in somebody's hands, booked at a place until it is settled.
 pub(super) struct InFlight<T> {
     chan: Arc<Chan<T>>,
     place: u64,
@@ -26,7 +26,7 @@ impl<T> InFlight<T> {
     }
 
     fn moved_to(mut self, place: u64) -> Self {
-        self.chan.move_receiver(self.place, place);
+        self.chan.move_delivery(self.place, place);
         self.place = place;
         self
     }

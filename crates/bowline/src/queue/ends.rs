@@ -8,7 +8,6 @@ use super::lanes::{LaneId, MAIN, URGENT};
 use super::waiting::{Closing, Receiving, Reserving, Sending};
 use super::{SendError, TryRecvError};
 use crate::cause::Cancelled;
-use crate::testing::trial;
 
 pub(super) struct SendEnd<T> {
     pub(super) chan: Arc<Chan<T>>,
@@ -104,7 +103,6 @@ impl<T> RecvEnd<T> {
     }
 
     pub(super) async fn recv_delivery(&self) -> Result<Option<InFlight<T>>, Cancelled> {
-        trial::turn().await;
         let taken = Receiving::new(&*self.chan, self.deliver()).await?;
         Ok(taken.map(|taken| InFlight::new(&self.chan, self.place, taken)))
     }

@@ -201,18 +201,13 @@ impl<T> Lanes<T> {
         sum
     }
 
-    /// Each lane, if there are several.
-    pub(super) fn stats(&self) -> Vec<LaneStats> {
-        match &self.more {
-            None => Vec::new(),
-            Some(more) if more.sources.is_some() => {
-                more.lanes.iter().filter_map(|lane| Some(lane.stats(lane.source.as_deref()?))).collect()
-            }
-            Some(more) => {
-                let urgent = more.lanes.iter().map(|lane| lane.stats("urgent"));
-                std::iter::once(self.main.stats("normal")).chain(urgent).collect()
-            }
-        }
+    pub(super) fn urgent_stats(&self) -> Option<LaneStats> {
+        let more = self.more.as_ref().filter(|more| more.sources.is_none())?;
+        more.lanes.first().map(|lane| lane.stats("urgent"))
+    }
+
+    pub(super) fn source_stats(&self) -> Vec<LaneStats> {
+        self.besides().filter_map(|lane| Some(lane.stats(lane.source.as_deref()?))).collect()
     }
 
     pub(super) fn high_water(&self) -> usize {

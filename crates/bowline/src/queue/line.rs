@@ -10,6 +10,9 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
+use crate::resource::{WaiterFact, Who};
+use crate::wait::Op;
+
 #[derive(Default)]
 pub(super) struct Line {
     places: VecDeque<Place>,
@@ -21,6 +24,7 @@ pub(super) struct Place {
     id: u64,
     /// How much room in bytes it asks for, or was granted.
     pub(super) bytes: usize,
+    who: Who,
     waker: Option<Waker>,
 }
 
@@ -42,10 +46,14 @@ pub(super) enum Standing {
 }
 
 impl Line {
-    pub(super) fn join(&mut self, bytes: usize, waker: Waker) -> u64 {
+    pub(super) fn join(&mut self, bytes: usize, who: Who, waker: Waker) -> u64 {
         self.next += 1;
-        self.places.push_back(Place { id: self.next, bytes, waker: Some(waker) });
+        self.places.push_back(Place { id: self.next, bytes, who, waker: Some(waker) });
         self.next
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
     }
 
     /// How many wait for a grant.
@@ -71,6 +79,7 @@ impl Line {
     /// Takes a place up again. `fresh` is a clone of `waker` to put in, if there is one; what it replaces is left there.
     pub(super) fn look(&mut self, id: u64, waker: &Waker, fresh: &mut Option<Waker>) -> Standing {
         let Some(at) = self.position(id) else { return Standing::Gone };
+        self.places[at].who.polled_again();
         match &self.places[at].waker {
             None => {
                 self.granted -= 1;
@@ -90,6 +99,16 @@ impl Line {
         let place = self.places.remove(self.position(id)?)?;
         self.granted -= usize::from(place.was_granted());
         Some(place)
+    }
+
+    /// Everybody in line, for whoever wants to know why the program stands still.
+    pub(super) fn facts(&self, op: Op) -> impl Iterator<Item = WaiterFact> + '_ {
+        self.places.iter().map(move |place| WaiterFact {
+            who: place.who,
+            op: op.name(),
+            need: 1,
+            granted: place.was_granted(),
+        })
     }
 
     /// Sends all away who were not granted.

@@ -24,7 +24,6 @@ use super::{Bound, LaneStats, ObservedQueue, Overflow, QueueStats, SendError, Si
 use crate::carry::{Bind, Carry, Cx};
 use crate::holders::{FREE, IN_TRANSIT};
 use crate::site::Site;
-use crate::testing::trial;
 
 /// An item and the name of the source that sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +102,6 @@ impl<T> SourceEnd<T> {
     }
 
     async fn send(&self, item: T) -> Result<(), SendError<T>> {
-        trial::turn().await;
         let (item, bytes) = self.sized(item);
         Sending::new(&self.chan, self.lane, item, bytes).await.map_err(|error| error.map(|sent| sent.item))
     }

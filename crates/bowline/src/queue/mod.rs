@@ -17,7 +17,7 @@
 //! 3. `claimed` counts granted receivers; it never exceeds the number of items.
 //! 4. Under the lock no user code runs: no waker is woken or cloned, no item measured or dropped.
 //! 5. A receiver is told "closed" only when no item is left: one that is promised to another, or in flight, may come back.
-//! 6. An item in flight is a receiving end: the last receiver has not gone as long as there is one.
+//! 6. As long as an item is in flight the queue counts as received, though no receiving end be left.
 //!
 //! # End
 //!

@@ -11,7 +11,6 @@ use super::{CloseReason, ObservedQueue, QueueStats, TryRecvError};
 use crate::carry::{Bind, Carry, Cx};
 use crate::cause::Cancelled;
 use crate::holders::{FREE, IN_TRANSIT};
-use crate::testing::trial;
 
 /// The receiving end of a queue, held by a task. Several receivers share the items: each goes to one of them.
 pub struct Rx<'t, T> {
@@ -40,7 +39,6 @@ macro_rules! receiving {
             ///
             /// [`Cancelled`] when the receiver's context was cancelled; nothing was taken.
             pub async fn recv(&self) -> Result<Option<T>, Cancelled> {
-                trial::turn().await;
                 Ok(self.end.recv().await?.map(|taken| taken.queued.item))
             }
 

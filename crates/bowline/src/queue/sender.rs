@@ -10,7 +10,6 @@ use super::{CloseReason, ObservedQueue, QueueStats, SendError};
 use crate::carry::{Bind, Carry, Cx};
 use crate::cause::Cancelled;
 use crate::holders::{FREE, IN_TRANSIT};
-use crate::testing::trial;
 
 /// The sending end of a queue, held by a task.
 ///
@@ -93,7 +92,6 @@ macro_rules! sending {
             /// # }).unwrap();
             /// ```
             pub async fn send(&self, item: T) -> Result<(), SendError<T>> {
-                trial::turn().await;
                 self.end.send(MAIN, item).await
             }
 
@@ -142,7 +140,6 @@ macro_rules! sending {
             /// # }).unwrap();
             /// ```
             pub async fn send_urgent(&self, item: T) -> Result<(), SendError<T>> {
-                trial::turn().await;
                 self.end.send(self.end.urgent(), item).await
             }
 
@@ -169,7 +166,6 @@ macro_rules! sending {
             ///
             /// As [`send`](Self::send); a queue that drops or refuses answers at once with room or [`SendError::Full`].
             pub async fn reserve(&self) -> Result<Permit<'_, T>, SendError<()>> {
-                trial::turn().await;
                 self.end.reserve().await?;
                 Ok(Permit { chan: &self.end.chan, used: false })
             }

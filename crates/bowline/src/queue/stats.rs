@@ -1,5 +1,6 @@
 //! What queues say of themselves, and the way for a program's own queues into the live tree.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -52,12 +53,16 @@ pub struct QueueStats {
     pub waiting_senders: usize,
     /// Receivers in line now.
     pub waiting_receivers: usize,
-    /// The same for each lane, if there are several: `normal` and `urgent`, or the sources of a merged queue.
-    pub lanes: Vec<LaneStats>,
+    /// The part of the urgent lane in all this, if there is one.
+    pub urgent: Option<LaneStats>,
+    /// The part of each source, if the queue is merged of many; those that are gone are left out.
+    pub sources: Vec<LaneStats>,
     /// Who holds sending ends: task id and number of ends.
     pub senders: Vec<Holder>,
     /// Who holds receiving ends.
     pub receivers: Vec<Holder>,
+    /// Who holds items in flight: task id and number of items.
+    pub deliveries: Vec<Holder>,
 }
 
 impl QueueStats {
@@ -88,9 +93,11 @@ impl QueueStats {
             waits: 0,
             waiting_senders: 0,
             waiting_receivers: 0,
-            lanes: Vec::new(),
+            urgent: None,
+            sources: Vec::new(),
             senders: Vec::new(),
             receivers: Vec::new(),
+            deliveries: Vec::new(),
         }
     }
 }
@@ -99,7 +106,7 @@ impl QueueStats {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct LaneStats {
-    /// `normal`, `urgent`, or the name of the source.
+    /// `urgent`, or the name of the source.
     pub name: String,
     /// Items queued now.
     pub depth_items: usize,
@@ -142,6 +149,23 @@ pub enum CloseReason {
     ByReceiver,
     /// A send met a full queue whose policy is [`Overflow::Disconnect`]. What the sender had to say after that is missing.
     Overflow,
+}
+
+impl CloseReason {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            CloseReason::SendersGone => "no sender is left",
+            CloseReason::ReceiversGone => "no receiver is left",
+            CloseReason::ByReceiver => "a receiver closed it",
+            CloseReason::Overflow => "it overflowed",
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// How many handles somebody holds.

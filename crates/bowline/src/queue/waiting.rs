@@ -14,6 +14,7 @@ use super::SendError;
 use super::core::{Chan, Mode, Receipt, Room, Taken};
 use super::lanes::LaneId;
 use crate::cause::Cancelled;
+use crate::testing::trial;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
 
@@ -39,6 +40,9 @@ impl<'a, T> RoomWait<'a, T> {
     ) -> Poll<Result<(), SendError<()>>> {
         if let Err(cancelled) = Leaf::check() {
             return self.cancelled(cancelled);
+        }
+        if self.place.is_none() {
+            ready!(trial::poll_turn(cx));
         }
         let budget = ready!(poll_proceed(cx));
         match ask(self, cx.waker(), &mut None) {
@@ -174,6 +178,9 @@ impl<C: Deref<Target = Chan<T>>, T> Receiving<C, T> {
         if let Err(cancelled) = Leaf::check() {
             self.leave();
             return Poll::Ready(Err(cancelled));
+        }
+        if self.place.is_none() {
+            ready!(trial::poll_turn(cx));
         }
         let budget = ready!(poll_proceed(cx));
         let receipt = match self.place {

@@ -199,7 +199,7 @@ where
         match end {
             End::Value(value) => Poll::Ready(value),
             End::Cancelled => {
-                Poll::Ready(Err(E::from(Cancelled::new(alive.node().cause().unwrap_or(Cause::Aborted)))))
+                Poll::Ready(Err(E::from(alive.node().why().unwrap_or_else(|| Cancelled::new(Cause::Aborted)))))
             }
             End::Panicked(panic) => panic.resume(),
         }

@@ -4,7 +4,7 @@ mod receiving;
 mod sending;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::Waker;
 
 use super::few::Few;
@@ -15,11 +15,14 @@ use super::{Bound, CloseReason, Holder, LaneStats, ObservedQueue, Overflow, Queu
 use crate::clock;
 use crate::holders::{FREE, Holders, IN_TRANSIT};
 use crate::record::next_id;
+use crate::resource::{self, Facts, Resource, ResourceKind, ResourceState, RightFact, Who};
 use crate::site::Site;
 use crate::sync::LockExt;
+use crate::wait::Op;
 
 pub(super) struct Chan<T> {
     pub(super) id: u64,
+    me: Weak<dyn Resource>,
     site: &'static Site,
     max_bytes: Option<usize>,
     size_of: Option<SizeOf<T>>,
@@ -31,15 +34,17 @@ struct State<T> {
     lanes: Lanes<T>,
     /// Items promised to granted receivers.
     claimed: usize,
-    /// Items delivered and not yet acknowledged.
-    in_flight: usize,
     closed: Option<CloseReason>,
     senders: Holders,
     receivers: Holders,
+    /// Who holds items that are delivered and not yet acknowledged.
+    deliveries: Holders,
     item_line: Line,
     /// Those who wait for the close. Nothing is granted in it: it is dissolved.
     close_line: Line,
     receiver_waits: u64,
+    /// Whether the registry of resources that are waited for has it.
+    listed: bool,
 }
 
 /// The items of each lane at the end, to be dropped outside of the lock.
@@ -85,13 +90,14 @@ impl<T> State<T> {
         Self {
             lanes,
             claimed: 0,
-            in_flight: 0,
             closed: None,
             senders: Holders::default(),
             receivers: Holders::default(),
+            deliveries: Holders::default(),
             item_line: Line::default(),
             close_line: Line::default(),
             receiver_waits: 0,
+            listed: false,
         }
     }
 
@@ -102,7 +108,7 @@ impl<T> State<T> {
 
     /// Whether a receiver that finds nothing for itself may be told that nothing will come (invariant 5).
     fn is_exhausted(&self) -> bool {
-        self.closed.is_some() && self.lanes.queued() == 0 && self.in_flight == 0
+        self.closed.is_some() && self.lanes.queued() == 0 && self.deliveries.total() == 0
     }
 
     #[inline]
@@ -143,8 +149,7 @@ impl<T> State<T> {
                 let lane = self.lanes.lane(lane);
                 lane.hold(queued.bytes);
                 lane.in_flight += 1;
-                self.in_flight += 1;
-                self.receivers.add(place); // a delivery keeps the queue open like any receiving end
+                self.deliveries.add(place);
             }
         }
         Some(Taken { lane, queued })
@@ -161,11 +166,12 @@ impl<T> State<T> {
         }
     }
 
-    fn land(&mut self, lane: LaneId, bytes: usize) {
+    /// What was delivered to `place` is not in flight any more.
+    fn land(&mut self, lane: LaneId, bytes: usize, place: u64) {
         let lane = self.lanes.lane(lane);
         lane.let_go(bytes);
         lane.in_flight -= 1;
-        self.in_flight -= 1;
+        self.deliveries.remove(place);
     }
 
     fn close(&mut self, reason: CloseReason, wakes: &mut Few<Waker>) {
@@ -182,23 +188,22 @@ impl<T> State<T> {
         } // else they stay in line: what is promised to others, or in flight, may come back
     }
 
-    /// Takes a receiving end off the books; with the last one, everything that is still queued.
-    fn remove_receiver(&mut self, place: u64, wakes: &mut Few<Waker>) -> Abandoned<T> {
-        if self.receivers.remove(place) > 0 {
+    /// Without receivers, and items in flight that could come back (invariant 6), nobody will take what is still queued.
+    fn abandon_if_unreceived(&mut self, wakes: &mut Few<Waker>) -> Abandoned<T> {
+        if self.receivers.total() + self.deliveries.total() > 0 {
             return Vec::new();
         }
         self.close(CloseReason::ReceiversGone, wakes);
         self.lanes.abandon()
     }
 
-    fn join_item_line(&mut self, fresh: &mut Option<Waker>) -> Option<u64> {
-        let waker = fresh.take()?;
-        self.receiver_waits += 1;
-        Some(self.item_line.join(0, waker))
+    /// Says once that the queue is to be listed as one that is waited for.
+    fn is_news(&mut self) -> bool {
+        !std::mem::replace(&mut self.listed, true)
     }
 }
 
-impl<T> Chan<T> {
+impl<T: Send + 'static> Chan<T> {
     pub(super) fn new(site: &'static Site, bound: Bound<T>, overflow: Overflow) -> Arc<Self> {
         let lanes = Lanes::plain(bound.limits(), bound.urgent);
         Self::with_lanes(site, lanes, bound.max_bytes(), bound.size_of(), overflow)
@@ -222,7 +227,22 @@ impl<T> Chan<T> {
         overflow: Overflow,
     ) -> Arc<Self> {
         let state = Mutex::new(State::new(lanes));
-        Arc::new(Self { id: next_id(), site, max_bytes, size_of, overflow, state })
+        Arc::new_cyclic(|me: &Weak<Self>| {
+            let me: Weak<dyn Resource> = me.clone();
+            Self { id: next_id(), me, site, max_bytes, size_of, overflow, state }
+        })
+    }
+}
+
+impl<T> Chan<T> {
+    /// Whoever is being polled, as one who waits here.
+    fn who(&self) -> Who {
+        Who::here(self.site.place, true)
+    }
+
+    /// Puts the queue on the list of those that are waited for. Not under the lock.
+    fn list(&self) {
+        resource::list(self.id, self.me.clone());
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -262,16 +282,19 @@ impl<T> Chan<T> {
         if state.closed.is_some() {
             return None;
         }
-        let line = &mut state.close_line;
-        Some(match place {
-            None => match fresh.take() {
-                Some(waker) => Room::Waiting(line.join(0, waker)),
-                None => Room::NeedsWaker,
-            },
-            Some(place) => match line.look(place, waker, fresh) {
-                Standing::NeedsWaker => Room::NeedsWaker,
-                _ => Room::Waiting(place),
-            },
+        let Some(place) = place else {
+            let Some(waker) = fresh.take() else { return Some(Room::NeedsWaker) };
+            let place = state.close_line.join(0, self.who(), waker);
+            let news = state.is_news();
+            drop(state);
+            if news {
+                self.list();
+            }
+            return Some(Room::Waiting(place));
+        };
+        Some(match state.close_line.look(place, waker, fresh) {
+            Standing::NeedsWaker => Room::NeedsWaker,
+            _ => Room::Waiting(place),
         })
     }
 
@@ -323,12 +346,19 @@ impl<T> Chan<T> {
         self.state.lock_unpoisoned().receivers.add(place);
     }
 
+    pub(super) fn move_delivery(&self, from: u64, to: u64) {
+        self.state.lock_unpoisoned().deliveries.move_to(from, to);
+    }
+
     pub(super) fn move_receiver(&self, from: u64, to: u64) {
         self.state.lock_unpoisoned().receivers.move_to(from, to);
     }
 
     pub(super) fn remove_receiver(&self, place: u64) {
-        let _abandoned = self.with(|state, wakes| state.remove_receiver(place, wakes));
+        let _abandoned = self.with(|state, wakes| {
+            state.receivers.remove(place);
+            state.abandon_if_unreceived(wakes)
+        });
     }
 
     pub(super) fn len(&self) -> usize {
@@ -356,7 +386,7 @@ impl<T: Send> ObservedQueue for Chan<T> {
             closed: state.closed,
             sent: books.sent,
             received: books.received,
-            in_flight: state.in_flight,
+            in_flight: state.deliveries.total() as usize,
             redelivered: books.redelivered,
             dropped: books.dropped,
             refused: books.refused,
@@ -364,10 +394,55 @@ impl<T: Send> ObservedQueue for Chan<T> {
             waits: books.waits + state.receiver_waits,
             waiting_senders: state.lanes.all().map(|lane| lane.room_line.waiting()).sum(),
             waiting_receivers: state.item_line.waiting(),
-            lanes: state.lanes.stats(),
+            urgent: state.lanes.urgent_stats(),
+            sources: state.lanes.source_stats(),
             senders: holders(&state.senders),
             receivers: holders(&state.receivers),
+            deliveries: holders(&state.deliveries),
         }
+    }
+}
+
+impl<T: Send> Resource for Chan<T> {
+    fn facts(&self) -> Facts {
+        let state = self.state.lock_unpoisoned();
+        let rights = |role, holders: &Holders| {
+            holders.places().into_iter().map(move |(place, count)| RightFact { role, place, count })
+        };
+        let in_room_lines = state.lanes.all().flat_map(|lane| lane.room_line.facts(Op::Send));
+        Facts {
+            id: self.id,
+            kind: ResourceKind::Channel,
+            site: self.site,
+            state: match state.closed {
+                Some(reason) => ResourceState::Closed { reason: reason.as_str() },
+                None if state.has_free_item() => ResourceState::Fired,
+                None => ResourceState::Waiting,
+            },
+            waiters: (state.item_line.facts(Op::Recv))
+                .chain(in_room_lines)
+                .chain(state.close_line.facts(Op::Closed))
+                .collect(),
+            held: Vec::new(), // permits are borrowed from sending ends, and cannot leave their holders
+            rights: rights("sender", &state.senders)
+                .chain(rights("receiver", &state.receivers))
+                .chain(rights("delivery", &state.deliveries))
+                .collect(),
+            handles: (state.senders.total() + state.receivers.total() + state.deliveries.total()) as usize,
+            open_ended: false,
+            lies_at: 0,
+            waits: state.lanes.books().waits + state.receiver_waits,
+            panicked: 0,
+        }
+    }
+
+    fn unlist(&self) -> bool {
+        let mut state = self.state.lock_unpoisoned();
+        let nobody = state.item_line.is_empty()
+            && state.close_line.is_empty()
+            && state.lanes.all().all(|lane| lane.room_line.is_empty());
+        state.listed &= !nobody;
+        nobody
     }
 }
 

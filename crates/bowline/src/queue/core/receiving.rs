@@ -30,24 +30,36 @@ impl<T> Chan<T> {
         let mut state = self.state.lock_unpoisoned();
         match state.pop_quietly(mode) {
             Some(taken) => Receipt::Taken(taken),
-            None => Self::take_or_join_loudly(state, mode, fresh),
+            None => self.take_or_join_loudly(state, mode, fresh),
         }
     }
 
     #[cold]
     fn take_or_join_loudly(
+        &self,
         mut state: MutexGuard<'_, State<T>>,
         mode: Mode,
         fresh: &mut Option<Waker>,
     ) -> Receipt<T> {
         let mut wakes = Few::default();
+        let mut news = false;
         let free = state.has_free_item();
         let receipt = match if free { state.pop(mode, &mut wakes) } else { None } {
             Some(taken) => Receipt::Taken(taken),
             None if state.is_exhausted() => Receipt::Closed,
-            None => state.join_item_line(fresh).map_or(Receipt::NeedsWaker, Receipt::Waiting),
+            None => match fresh.take() {
+                None => Receipt::NeedsWaker,
+                Some(waker) => {
+                    state.receiver_waits += 1;
+                    news = state.is_news();
+                    Receipt::Waiting(state.item_line.join(0, self.who(), waker))
+                }
+            },
         };
         drop(state);
+        if news {
+            self.list();
+        }
         wakes.wake();
         receipt
     }
@@ -104,20 +116,20 @@ impl<T> Chan<T> {
     /// What was delivered to `place` is done.
     pub(in crate::queue) fn ack(&self, id: LaneId, bytes: usize, place: u64) {
         let _abandoned = self.with(|state, wakes| {
-            state.land(id, bytes);
+            state.land(id, bytes, place);
             state.lanes.lane(id).books.received += 1;
             state.gone(id, wakes);
-            state.remove_receiver(place, wakes)
+            state.abandon_if_unreceived(wakes)
         });
     }
 
     /// What was delivered to `place` is not done: it is the next to be received.
     pub(in crate::queue) fn redeliver(&self, id: LaneId, queued: Queued<T>, place: u64) {
         let _abandoned = self.with(|state, wakes| {
-            state.land(id, queued.bytes);
+            state.land(id, queued.bytes, place);
             state.lanes.put_back(id, queued);
             wakes.extend(state.grant_item());
-            state.remove_receiver(place, wakes)
+            state.abandon_if_unreceived(wakes)
         });
     }
 }

@@ -45,13 +45,16 @@ impl<T> Chan<T> {
         }
         let mut wakes = Few::default();
         let mut dropped = Few::default();
+        let mut news = false;
         let lane = state.lanes.lane(id);
         let answer = match (self.overflow, fresh) {
             (Overflow::Block, Some(fresh)) => Ok(match fresh.take() {
                 None => Room::NeedsWaker,
                 Some(waker) => {
                     lane.books.waits += 1;
-                    Room::Waiting(lane.room_line.join(bytes, waker))
+                    let place = lane.room_line.join(bytes, self.who(), waker);
+                    news = state.is_news();
+                    Room::Waiting(place)
                 }
             }),
             (Overflow::Block | Overflow::Reject, _) => {
@@ -86,6 +89,9 @@ impl<T> Chan<T> {
             }
         };
         drop(state);
+        if news {
+            self.list();
+        }
         wakes.wake();
         answer
     }
@@ -97,6 +103,7 @@ impl<T> Chan<T> {
         fresh: Option<&mut Option<Waker>>,
     ) -> Result<Room, SendError<()>> {
         let mut wakes = Few::default();
+        let mut news = false;
         let mut state = self.state.lock_unpoisoned();
         if state.closed.is_some() {
             return Err(SendError::Closed(()));
@@ -111,7 +118,9 @@ impl<T> Chan<T> {
                 None => Ok(Room::NeedsWaker),
                 Some(waker) => {
                     lane.books.waits += 1;
-                    Ok(Room::Waiting(lane.room_line.join(PERMIT_BYTES, waker)))
+                    let place = lane.room_line.join(PERMIT_BYTES, self.who(), waker);
+                    news = state.is_news();
+                    Ok(Room::Waiting(place))
                 }
             },
             (Overflow::Disconnect, _) => {
@@ -125,6 +134,9 @@ impl<T> Chan<T> {
             }
         };
         drop(state);
+        if news {
+            self.list();
+        }
         wakes.wake();
         answer
     }
