@@ -33,6 +33,8 @@ pub enum Cause {
     BodyFailed,
     /// The future of the scope was dropped before it had ended: by a foreign `select!`, a timeout, a client that left.
     ScopeDropped,
+    /// The body of the scope and all its tasks have ended; its daemons have nobody to serve any more.
+    ScopeEnding,
     /// The scope had already ended or was closed when the task was spawned.
     ScopeClosed,
     /// The task was aborted through its handle.
@@ -61,6 +63,7 @@ impl fmt::Display for Cause {
             Cause::Decided => f.write_str("the result of the group was decided"),
             Cause::BodyFailed => f.write_str("the scope's body failed"),
             Cause::ScopeDropped => f.write_str("the scope was dropped before its end"),
+            Cause::ScopeEnding => f.write_str("the scope has come to its end"),
             Cause::ScopeClosed => f.write_str("the scope is closed"),
             Cause::Aborted => f.write_str("the task was aborted"),
             Cause::Failed => f.write_str("the task failed; its scope carries the error"),

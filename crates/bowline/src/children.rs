@@ -26,6 +26,10 @@ pub(crate) struct Children {
     walks: u32,
     /// A sweep was put off until the last walk is over.
     sweep_is_due: bool,
+    /// How many of the node's living it does not stay open for: daemons, and nodes opened inside those.
+    pub(crate) daemons: u32,
+    /// Whether all others are gone. From then on nobody is counted any more.
+    pub(crate) is_idle: bool,
 }
 
 impl Children {
@@ -79,6 +83,10 @@ impl Children {
         }
         self.cursor = 0;
         swept
+    }
+
+    pub(crate) fn daemons(&self) -> Vec<Arc<Record>> {
+        self.slots.iter().filter(|record| record.kind == Kind::Daemon && record.is_alive()).cloned().collect()
     }
 
     /// Takes everything out when the node is gone.

@@ -15,11 +15,13 @@
 //!    seen by every later walk.
 //! 3. A nested node is listed first and copies its ancestors' flags second, so a walk that misses it was earlier.
 //! 4. The count never rises from zero: what is gone stays gone.
+//! 5. Daemons, and what is opened inside them, are counted apart. When all others are gone the node is *idle*: the daemons
+//!    are cancelled, and the last of those ends it.
 
 use std::any::Any;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use tokio::time::Instant;
@@ -143,7 +145,7 @@ impl Node {
         fail_fast: bool,
     ) -> Alive {
         // What is gone counts nobody any more: a foreign task may open a scope in a context that has ended.
-        let parent = parent.filter(|parent| parent.node.retain());
+        let parent = parent.filter(|parent| parent.node.retain(parent.kind));
         // A shield starts a life of its own: neither the cause nor the deadline of its ancestors reaches it.
         let inherited = parent.as_ref().filter(|_| kind != NodeKind::Shield);
         let deadline = earliest(deadline, inherited.and_then(|parent| parent.node.deadline));
@@ -300,7 +302,7 @@ impl Node {
         if flags & (CANCEL | ABORT) != 0 {
             return Err(self.done.cause.get().map_or(Cause::ScopeClosed, |why| why.cause().clone()));
         }
-        if flags & CLOSED != 0 || !self.retain_locked(&children) {
+        if flags & CLOSED != 0 || children.is_idle || !self.retain_locked(&mut children, kind) {
             return Err(Cause::ScopeClosed);
         }
         let (record, _stale) = children.insert(self, site, kind);
@@ -325,44 +327,54 @@ impl Node {
 
     // ---- life
 
-    /// Counts one more; not if the node is gone (invariant 4).
-    pub(crate) fn retain(&self) -> bool {
-        self.retain_locked(&self.children.lock_unpoisoned())
+    /// Counts one more, on behalf of a record of that kind; not if the node is idle or gone (invariant 4).
+    pub(crate) fn retain(&self, kind: Kind) -> bool {
+        self.retain_locked(&mut self.children.lock_unpoisoned(), kind)
     }
 
     /// As `retain`, under the lock, which makes a plain load and store enough.
-    fn retain_locked(&self, _children: &Children) -> bool {
-        if self.done.is_gone() {
+    fn retain_locked(&self, children: &mut Children, kind: Kind) -> bool {
+        // A daemon that is still counted may open contexts, to clean up in.
+        if children.is_idle && (kind != Kind::Daemon || children.daemons == 0) {
             return false;
         }
-        self.retained.store(self.retained.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        if kind == Kind::Daemon {
+            children.daemons += 1;
+        } else {
+            self.retained.store(self.retained.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        }
         true
     }
 
     /// Keeps the node from being gone, for a moment; `None` if it is.
     pub(crate) fn hold(node: &Arc<Self>) -> Option<Alive> {
-        node.retain().then(|| Alive { node: Arc::clone(node) })
+        node.retain(Kind::Task).then(|| Alive { node: Arc::clone(node) })
     }
 
-    /// Counts one less. The last to go ends the node and lets go of those above, one by one: trees may be deep.
-    pub(crate) fn release(&self) {
-        let mut parent = self.release_one();
+    /// Counts one less, on behalf of a record of that kind. The last to go ends the node and lets go of those above, one by
+    /// one: trees may be deep.
+    #[inline]
+    pub(crate) fn release(&self, kind: Kind) {
+        let mut parent = self.release_one(kind);
         while let Some(record) = parent {
-            parent = record.node.release_one();
+            parent = record.node.release_one(record.kind);
         }
     }
 
     /// Returns the parent if this was the last.
     #[inline]
-    fn release_one(&self) -> Option<Arc<Record>> {
+    fn release_one(&self, kind: Kind) -> Option<Arc<Record>> {
         const LOOKS_EVERY: u32 = 64;
+        if kind == Kind::Daemon {
+            return self.release_daemon();
+        }
         // Release: what this one did happened before the end. Acquire: the end happens after what everybody did.
         let released = self.released.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
         // Relaxed: each of the released was retained before, and the increments above hand that on from one to the next; so
         // whoever is the last sees at least as many retained, and more only if others are still to come.
         let living = self.retained.load(Ordering::Relaxed).wrapping_sub(released);
         if living == 0 {
-            return self.end_if_gone();
+            return self.end_if_idle();
         }
         if living % LOOKS_EVERY == 0 {
             children::sweep_if_mostly_dead(&self.children, living as usize);
@@ -370,18 +382,40 @@ impl Node {
         None
     }
 
-    /// Everybody seemed to be gone. If that holds under the lock, tells the closer, and gives up the list, whose records hold
-    /// this node. If not, a handle was faster and has counted one more, or that one has come and gone and ended the node.
-    fn end_if_gone(&self) -> Option<Arc<Record>> {
-        let _listed = {
+    /// Everybody but the daemons seemed to be gone. If not so under the lock, a handle was faster and has counted one more,
+    /// or that one has come and gone and done this.
+    #[cold]
+    fn end_if_idle(&self) -> Option<Arc<Record>> {
+        let daemons = {
             let mut children = self.children.lock_unpoisoned();
             let (retained, released) = (&self.retained, &self.released);
-            if self.done.is_gone() || retained.load(Ordering::Relaxed) != released.load(Ordering::Acquire) {
+            if children.is_idle || retained.load(Ordering::Relaxed) != released.load(Ordering::Acquire) {
                 return None;
             }
-            self.done.mark_gone();
-            children.clear() // dropped after the lock
+            children.is_idle = true;
+            if children.daemons == 0 {
+                return self.end(children);
+            }
+            children.daemons()
         };
+        for daemon in daemons {
+            daemon.cancel(CANCEL, &Cause::ScopeEnding);
+        }
+        None
+    }
+
+    #[cold]
+    fn release_daemon(&self) -> Option<Arc<Record>> {
+        let mut children = self.children.lock_unpoisoned();
+        children.daemons -= 1;
+        if children.daemons == 0 && children.is_idle { self.end(children) } else { None }
+    }
+
+    /// Everybody is gone: tells the closer, and gives up the list, whose records hold this node.
+    fn end(&self, mut children: MutexGuard<'_, Children>) -> Option<Arc<Record>> {
+        self.done.mark_gone();
+        let _listed = children.clear();
+        drop(children); // before the records
         self.done.wake();
         if let Some(root) = self.root.as_ref().filter(|_| self.ends_turn) {
             root.leave_drain_phase();
@@ -415,7 +449,7 @@ impl Alive {
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.node.release();
+        self.node.release(Kind::Strand);
     }
 }
 

@@ -48,6 +48,8 @@ const ENDED: u32 = u32::MAX;
 pub(crate) enum Kind {
     /// Spawned by a scope, with a future.
     Task,
+    /// As `Task`, but the scope does not stay open for it.
+    Daemon,
     /// Spawned by a scope, running on the blocking lane.
     Blocking,
     /// Runs inside a task under a context of its own.
@@ -264,7 +266,7 @@ impl Record {
     /// Remembers how to wake this task; called when a poll returns `Pending`.
     pub(crate) fn remember_waker(&self, waker: &Waker) {
         // The root of a task is always polled with the same waker. A strand moves with the future it lies in.
-        if self.kind == Kind::Task && self.waker_is.load(Ordering::Relaxed) == TASKS {
+        if matches!(self.kind, Kind::Task | Kind::Daemon) && self.waker_is.load(Ordering::Relaxed) == TASKS {
             return;
         }
         let stale = {

@@ -6,6 +6,7 @@
 //! error. A panic does the same and goes on in the owner once all are gone. If the scope's future is dropped, its tasks are
 //! aborted, and those still ending keep the enclosing scope open: they are *adopted*, counted, and a failure in tests.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::Location;
@@ -122,7 +123,7 @@ impl<E: From<Cancelled> + Send + 'static> Scope<E> {
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Send + 'static,
     {
-        spawn_into(&self.node, name, Location::caller(), future)
+        spawn_into(&self.node, name, Location::caller(), Kind::Task, future)
             .unwrap_or_else(|closed| Handle::refused(closed.cause))
     }
 
@@ -171,8 +172,67 @@ impl<E: From<Cancelled> + Send + 'static> Scope<E> {
     {
         let packed = carry.pack();
         let future = crate::carry::run_task(packed, task);
-        spawn_into(&self.node, name, Location::caller(), future)
+        spawn_into(&self.node, name, Location::caller(), Kind::Task, future)
             .unwrap_or_else(|closed| Handle::refused(closed.cause))
+    }
+
+    /// Spawns a task for which the scope does not stay open: a heartbeat, a metrics writer, a cache's sweeper.
+    ///
+    /// When the body and all other tasks are gone, daemons are cancelled ([`Cause::ScopeEnding`]), get their one poll more, and
+    /// the scope returns when they are gone too. So they serve the others to the end, and need no signal to stop.
+    ///
+    /// A daemon never returns a value: its type says so. One that returns does so with an error, which fails the scope as any
+    /// other; its answer to being cancelled does not.
+    ///
+    /// # Panics
+    ///
+    /// If called outside of a tokio runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # bowline::testing::example_paused(async {
+    /// use std::time::Duration;
+    /// use bowline::{Cancelled, scope};
+    ///
+    /// scope("service", async |s| {
+    ///     s.spawn_daemon("heartbeat", async {
+    ///         loop {
+    ///             bowline::check()?;
+    ///             tokio::time::sleep(Duration::from_secs(25)).await;
+    ///         }
+    ///     });
+    ///     s.spawn("work", async { Ok(()) });
+    ///     Ok::<_, Cancelled>(())
+    /// })
+    /// .await
+    /// # }).unwrap();
+    /// ```
+    #[track_caller]
+    pub fn spawn_daemon<F>(&self, name: &'static str, future: F) -> Handle<Infallible>
+    where
+        F: Future<Output = Result<Infallible, E>> + Send + 'static,
+    {
+        spawn_into(&self.node, name, Location::caller(), Kind::Daemon, future)
+            .unwrap_or_else(|closed| Handle::refused(closed.cause))
+    }
+
+    /// Spawns a daemon and hands ends over to it: [`spawn_daemon`](Self::spawn_daemon) and [`spawn_with`](Self::spawn_with) in
+    /// one.
+    ///
+    /// # Panics
+    ///
+    /// If called outside of a tokio runtime.
+    #[track_caller]
+    pub fn spawn_daemon_with<A, F>(&self, name: &'static str, carry: A, task: F) -> Handle<Infallible>
+    where
+        A: Carry,
+        F: for<'c> AsyncFnOnce(&'c Cx, <A::Packed as Bind>::In<'c>) -> Result<Infallible, E>
+            + for<'c> TaskFn<'c, A::Packed, Result<Infallible, E>>
+            + Send
+            + 'static,
+    {
+        self.spawn_daemon(name, crate::carry::run_task(carry.pack(), task))
     }
 
     /// Runs a blocking closure on the runtime's blocking threads, as a task of this scope.
@@ -292,7 +352,7 @@ impl<E: From<Cancelled> + Send + 'static> ScopeHandle<E> {
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Send + 'static,
     {
-        spawn_into(&self.node, name, Location::caller(), future)
+        spawn_into(&self.node, name, Location::caller(), Kind::Task, future)
     }
 
     /// Cancels every task of the scope and its body.
@@ -343,6 +403,7 @@ fn spawn_into<T, E, F>(
     node: &Arc<Node>,
     name: &'static str,
     place: &'static Location<'static>,
+    kind: Kind,
     future: F,
 ) -> Result<Handle<T>, ScopeClosed>
 where
@@ -350,7 +411,7 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    let record = list(node, name, place, Kind::Task)?;
+    let record = list(node, name, place, kind)?;
     let kept = Arc::clone(&record);
     Ok(Handle::running(spawn_tracked::<_, OfScope<T, E>>(record, future), kept))
 }

@@ -155,7 +155,7 @@ where
 /// The end of a task, destructors and all. The count goes last: whoever waits for the node sees everything done.
 fn finish(record: &Arc<Record>) {
     record.mark_ended();
-    record.node.release();
+    record.node.release(record.kind);
 }
 
 /// What one poll of a future under a context came to.

@@ -187,7 +187,7 @@ impl Walk {
                 info.queues.extend(record.queues().iter().map(|queue| queue.stats()));
                 info.channels.extend(record.channels().iter().map(|channel| channel.stats()));
             }
-            Kind::Task | Kind::Blocking => info.tasks.push(self.task(record, depth)),
+            Kind::Task | Kind::Daemon | Kind::Blocking => info.tasks.push(self.task(record, depth)),
         });
         info
     }
@@ -266,7 +266,7 @@ pub(crate) fn task_and_path(record: &Record) -> (&'static str, String) {
         match at.kind {
             Kind::Strand if at.node.kind != NodeKind::Root => top = at.node.site.name,
             Kind::Strand => {}
-            Kind::Task | Kind::Blocking => names.push(at.site.name),
+            Kind::Task | Kind::Daemon | Kind::Blocking => names.push(at.site.name),
         }
         match at.node.parent() {
             Some(parent) => at = parent,

@@ -358,7 +358,9 @@ impl Turns {
             match node.parent() {
                 // The task is the member: cancelled alone, its answer stays between it and us, and the scope it shares with
                 // the phases to come does not fail.
-                Some(task) if task.kind == Kind::Task => task.cancel(CANCEL, &Cause::Shutdown),
+                Some(task) if matches!(task.kind, Kind::Task | Kind::Daemon) => {
+                    task.cancel(CANCEL, &Cause::Shutdown)
+                }
                 _ => node.cancel(CANCEL, &Cause::Shutdown),
             }
         }
