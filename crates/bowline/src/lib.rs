@@ -109,8 +109,8 @@ pub use node::Counts;
 pub use panic::{Panic, PanicClass, PanicStats, TaskPanics, bad_input, panics};
 pub use queue::{
     Bound, CloseReason, Delivery, FreeDelivery, FreeRx, FreeRxStream, FreeSource, FreeSources, FreeTx,
-    FromSource, Holder, LaneStats, ObservedQueue, Overflow, Permit, QueueStats, Rx, RxStream, SendError, Source,
-    Sources, TryRecvError, Tx, observe,
+    FromSource, Holder, LaneStats, ObservedQueue, Overflow, Permit, QueueStats, Rx, RxStream, SendError,
+    Source, Sources, TryRecvError, Tx, observe,
 };
 pub use resource::{EndInfo, HolderInfo, ResourceInfo, ResourceKind, ResourceState, WaiterInfo, contended};
 pub use root::Phase;

@@ -111,9 +111,7 @@ where
                 return Poll::Pending;
             }
             Ok(Step::Ready(value)) => E::value(record, value),
-            Ok(Step::Cancelled) => {
-                E::cancelled(record, record.cancelled())
-            }
+            Ok(Step::Cancelled) => E::cancelled(record, record.cancelled()),
             Err(payload) => {
                 let panic = caught(record, payload); // first: a destructor that panics too would hide its place
                 // The future may be half-way: drop what is left of it under its own context.

@@ -150,7 +150,9 @@ async fn what_a_daemon_opens_to_clean_up_in_hangs_below_it() {
     .unwrap();
     let seen = seen.lock().unwrap().clone();
     let depth = |of: &str| {
-        seen.lines().find_map(|line| line.find(of)).unwrap_or_else(|| panic!("no {of} in\n{seen}"))
+        let line =
+            seen.lines().find(|line| line.contains(of)).unwrap_or_else(|| panic!("no {of} in\n{seen}"));
+        line.len() - line.trim_start().len()
     };
     assert!(depth("service") < depth("log #"), "{seen}");
     assert!(depth("log #") < depth("last words") && depth("last words") < depth("flush #"), "{seen}");

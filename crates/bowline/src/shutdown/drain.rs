@@ -198,9 +198,9 @@ where
         };
         match end {
             End::Value(value) => Poll::Ready(value),
-            End::Cancelled => {
-                Poll::Ready(Err(E::from(alive.node().why().unwrap_or_else(|| Cancelled::new(Cause::Aborted)))))
-            }
+            End::Cancelled => Poll::Ready(Err(E::from(
+                alive.node().why().unwrap_or_else(|| Cancelled::new(Cause::Aborted)),
+            ))),
             End::Panicked(panic) => panic.resume(),
         }
     }
