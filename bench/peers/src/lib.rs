@@ -19,6 +19,7 @@ pub mod collect;
 pub mod measure;
 pub mod memory;
 pub mod parked;
+pub mod profile;
 #[cfg(feature = "peers")]
 pub mod queue;
 pub mod relay;

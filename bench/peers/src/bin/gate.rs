@@ -4,12 +4,13 @@
 //! cache misses and contention: those are for the tables.
 //!
 //! `gate check FILE` counts everybody named in FILE and compares; `gate run NAME OPERATIONS` is what valgrind runs;
-//! `gate profile NAME FILE` writes callgrind's profile.
+//! `gate profile NAME` says where the instructions are.
 
 use std::collections::BTreeMap;
 use std::process::{Command, ExitCode};
 
 use peers::measure::{Threads, Work};
+use peers::profile::Profile;
 use peers::{batch, relay};
 
 #[global_allocator]
@@ -17,9 +18,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Contestant = (&'static str, fn(u64) -> Work);
 
-const CONTESTANTS: [Contestant; 9] = [
+const CONTESTANTS: [Contestant; 11] = [
     ("spawn.bare", batch::bare),
     ("spawn.join_set", batch::join_set),
+    ("spawn.tracker_token", batch::tracker_token),
+    ("spawn.join_set_token", batch::join_set_token),
     ("spawn.scope", batch::in_scope),
     ("spawn.collect_all", batch::collected),
     ("spawn.discard", batch::discarded),
@@ -40,8 +43,8 @@ fn main() -> ExitCode {
     let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["run", name, operations] => run(name, operations),
         ["check", limits] => check(limits),
-        ["profile", name, file] => count(name, LONG, file).map(|_| true),
-        _ => Err("usage: gate check FILE | run NAME OPERATIONS | profile NAME FILE".to_owned()),
+        ["profile", name] => profile(name),
+        _ => Err("usage: gate check FILE | run NAME OPERATIONS | profile NAME".to_owned()),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -77,6 +80,16 @@ fn count(name: &str, operations: u64, profile: &str) -> Result<u64, String> {
         Some(instructions) => Ok(instructions),
         None => Err(format!("{name} did not end well: {said}")),
     }
+}
+
+fn profile(name: &str) -> Result<bool, String> {
+    let file = std::env::temp_dir().join(format!("gate-{}.callgrind", std::process::id()));
+    count(name, LONG, &file.to_string_lossy())?;
+    let written = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    std::fs::remove_file(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    println!("\n==> {name}: instructions per operation, {LONG} operations and what the process does once");
+    Profile::parse(&written).print(LONG);
+    Ok(true)
 }
 
 fn per_operation(name: &str) -> Result<f64, String> {

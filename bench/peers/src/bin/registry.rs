@@ -3,16 +3,24 @@
 //! A subscriber cannot be taken away again, so each row is a process of its own.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use peers::batch;
 use peers::child;
-use peers::measure::{Column, Threads, rounds, table, timed};
+use peers::measure::{Samples, Threads, Work, rounds, table, timed, wall_and_cpu};
+use tokio::runtime::Runtime;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+/// Tasks between two looks at the clock.
+const TASKS: u64 = 2_000;
+/// Not measured: the console's first tasks are far slower, until memory for their statistics is there.
+const WARM_UP: Share = Share { tasks: 200_000, at_most: Duration::from_secs(5) };
+const MEASURED: Share = Share { tasks: 100_000, at_most: Duration::from_secs(2) };
 
-/// Tasks per measurement; the same number before, which is not measured: the console stalls at its start.
-const TASKS: u64 = 100_000;
+/// So many tasks, or as many as there is time for.
+struct Share {
+    tasks: u64,
+    at_most: Duration,
+}
 
 const ROWS: [(&str, &str); 3] = [
     ("`tokio::spawn`", "bare"),
@@ -32,18 +40,23 @@ fn main() -> ExitCode {
 
 fn report() {
     let mut columns = Vec::new();
-    for (threads, heading) in [(Threads::One, "one thread, ns"), (Threads::Two, "two workers, ns")] {
-        let mut samples = vec![Vec::new(); ROWS.len()];
+    for (threads, wall, cpu) in [
+        (Threads::One, "one thread, ns", "one thread, CPU ns"),
+        (Threads::Two, "two workers, ns", "two workers, CPU ns"),
+    ] {
+        let mut samples = vec![Samples::default(); ROWS.len()];
         for round in 0..rounds() {
             for turn in 0..ROWS.len() {
                 let at = (turn + round) % ROWS.len();
-                let nanos = child::again(&[ROWS[at].1, threads.word()])[0];
-                samples[at].push(nanos as f64 / TASKS as f64);
+                let answer = child::again(&[ROWS[at].1, threads.word()]);
+                samples[at].wall.push(answer[0] as f64);
+                samples[at].cpu.push(answer[1] as f64);
             }
         }
-        columns.push(Column { heading, samples, digits: 0 });
+        columns.extend(wall_and_cpu(wall, cpu, &samples, 0));
     }
-    let title = "Registry, mimalloc, a build with `tokio_unstable`: time per spawned and joined task.";
+    let title = "Registry, glibc's malloc, a build with `tokio_unstable`: time per spawned and joined task. The console's is real only \
+                 on a quiet machine: its own thread has to keep up.";
     table(title, &ROWS.map(|(row, _)| row), &columns);
 }
 
@@ -53,6 +66,19 @@ fn one(which: &str, threads: Threads) {
     }
     let runtime = threads.runtime();
     let work = if which == "scope" { batch::in_scope } else { batch::bare };
-    timed(&runtime, move || work(TASKS));
-    println!("{}", timed(&runtime, move || work(TASKS)).wall.as_nanos());
+    repeat(&runtime, work, WARM_UP);
+    let (wall, cpu) = repeat(&runtime, work, MEASURED);
+    println!("{wall} {cpu}");
+}
+
+/// Spawns and joins; returns nanoseconds per task, on the wall and of processor time.
+fn repeat(runtime: &Runtime, work: fn(u64) -> Work, share: Share) -> (u128, u128) {
+    let (mut tasks, mut wall, mut cpu) = (0, Duration::ZERO, Duration::ZERO);
+    while tasks < share.tasks && wall < share.at_most {
+        let took = timed(runtime, move || work(TASKS));
+        wall += took.wall;
+        cpu += took.cpu;
+        tasks += TASKS;
+    }
+    (wall.as_nanos() / u128::from(tasks), cpu.as_nanos() / u128::from(tasks))
 }
