@@ -47,7 +47,7 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | `capacity_one` | runs the body once more with every queue at a capacity of one item |
 /// | `timeout_secs = N` | the test's limit in real time, 60 if it says nothing; beyond, it fails with the live tree |
 /// | `allow_adoption` | the test drops futures of scopes on purpose |
-/// | `allow_panics` | bare tokio tasks of the test panic on purpose |
+/// | `allow_panics` | bare tokio tasks of the test, or tasks of a group that keeps no results, panic on purpose |
 ///
 /// `start_paused`, `schedules` and `capacity_one` need bowline's feature `test-util`.
 ///

@@ -160,6 +160,10 @@ impl Cx {
     /// # Panics
     ///
     /// If `capacity` is 0: nothing could be received.
+    ///
+    /// # Examples
+    ///
+    /// [`BroadcastRx::recv`] has one that recovers from a lag.
     #[track_caller]
     pub fn broadcast<T: Send + Sync + 'static>(
         &self,

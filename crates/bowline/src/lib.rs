@@ -31,7 +31,9 @@
 //!
 //! - [`scope()`], [`group()`]: owners of tasks. They return when their tasks are gone.
 //! - [`map`], [`for_each`], [`hedged`]: a group over the items of an iterator or stream, or over attempts.
-//! - [`Context`], [`check()`], [`cancelled()`], [`draining()`], [`timeout()`], [`shielded()`]: cancellation and deadlines, ambient.
+//! - [`Context`], [`check()`], [`cancelled()`], [`draining()`], [`timeout()`], [`shielded()`], [`sleep()`]: cancellation and
+//!   deadlines, ambient; [`with_value`]: values that go down the tree; [`propagate`]: deadlines across processes.
+//! - [`race`], [`join`], [`try_join`], [`merge`] and their `_all`: several futures or streams in one task, by value.
 //! - [`Tx`], [`Rx`]: bounded queues whose ends know who holds them; [`Shared`]: objects that do.
 //! - [`Reply`] and [`Answer`], [`WatchTx`], [`BroadcastTx`], [`RendezvousTx`]: the other channels: one answer, the latest value,
 //!   every item to everybody, and a hand-over without a buffer.
@@ -75,6 +77,7 @@ mod track;
 mod tree;
 mod wait;
 
+pub mod propagate;
 pub mod testing;
 
 pub use bowline_macros::{main, test};

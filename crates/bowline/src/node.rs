@@ -27,8 +27,8 @@ use std::task::{Context, Poll, Waker};
 use tokio::time::Instant;
 
 use crate::cause::{Cancelled, Cause};
-use crate::context::Value;
 use crate::children::{self, Children};
+use crate::context::Value;
 use crate::panic::Panic;
 use crate::record::{ABORT, CANCEL, CLOSED, Kind, Record};
 use crate::root::{Membership, RootState};

@@ -131,6 +131,19 @@ async fn a_lag_is_neither_silent_nor_the_end_and_says_what_to_recover() {
     assert_eq!((seen, lags, books(&slow.stats())), (history, 1, (10, 4, 6, 0, 0)));
 }
 
+/// If there were a conversion into [`Cancelled`], `?` would end a consumer at its first lag, and this would be ambiguous and
+/// not compile.
+#[test]
+fn a_lag_does_not_turn_into_a_cancel_by_itself() {
+    trait ByQuestionMark<How> {
+        fn is_ambiguous() {}
+    }
+    impl<T> ByQuestionMark<()> for T {}
+    impl<T: Into<Cancelled>> ByQuestionMark<u8> for T {}
+    <BroadcastError as ByQuestionMark<_>>::is_ambiguous();
+    <Lagged as ByQuestionMark<_>>::is_ambiguous();
+}
+
 #[bowline::test]
 async fn a_slow_receiver_holds_up_neither_senders_nor_the_fast_ones() {
     let (tx, mut slow) = broadcast(2).await;
@@ -288,7 +301,7 @@ async fn items_are_cloned_and_dropped_outside_of_the_lock() {
     }
     assert_eq!(looked.load(Ordering::Relaxed), 1, "one was overwritten");
     assert!(one.try_recv().is_err() && two.try_recv().is_err());
-    drop(one.try_recv());
+    drop(one.recv().await);
     assert_eq!(looked.load(Ordering::Relaxed), 3, "one was cloned, and the clone dropped");
     drop((one, two));
     assert_eq!(looked.load(Ordering::Relaxed), 4);
@@ -422,6 +435,20 @@ async fn a_cancelled_receive_takes_nothing_and_says_why() {
     )
     .await;
     assert!(polls >= 3);
+}
+
+#[bowline::test]
+async fn in_a_cancelled_context_nothing_is_taken_though_it_is_there() {
+    let (tx, mut rx) = broadcast(8).await;
+    scope("cancelled", async |s| {
+        tx.send(1);
+        s.cancel("enough");
+        assert!(matches!(rx.recv().await, Err(BroadcastError::Cancelled(_))));
+        assert_eq!(rx.try_recv(), Ok(Some(1)));
+        Ok::<_, Cancelled>(())
+    })
+    .await
+    .unwrap();
 }
 
 // ---- who holds the ends, and what the tree shows
@@ -652,6 +679,40 @@ proptest! {
             }
         }
     }
+}
+
+#[bowline::test(schedules = 50)]
+async fn in_every_schedule_who_waits_gets_what_comes_and_the_end() {
+    let (tx, rx) = broadcast(4).await;
+    scope("schedules", async |s| {
+        for _ in 0..3 {
+            let mut rx = rx.clone();
+            s.spawn("receiver", async move {
+                let (mut got, mut missed) = (0, 0);
+                loop {
+                    match rx.recv().await {
+                        Ok(Some(_)) => got += 1,
+                        Ok(None) => {
+                            assert_eq!(got + missed, 20);
+                            return Ok(());
+                        }
+                        Err(BroadcastError::Lagged(lagged)) => missed += lagged.missed,
+                        Err(BroadcastError::Cancelled(cancelled)) => return Err(cancelled),
+                    }
+                }
+            });
+        }
+        s.spawn("sender", async move {
+            for item in 0..20 {
+                tx.send(item);
+                yield_now(item % 3).await;
+            }
+            Ok(())
+        });
+        Ok::<_, Cancelled>(())
+    })
+    .await
+    .unwrap();
 }
 
 // ---- many at once

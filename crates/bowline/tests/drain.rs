@@ -120,6 +120,12 @@ fn declared_phases_come_first_in_the_order_of_their_declaration() {
     assert_eq!(noted.entries(), [(0.0, "accept"), (1.0, "streams"), (2.0, "second"), (3.0, "first")]);
 }
 
+#[test]
+#[should_panic(expected = "a phase without any time is none")]
+fn a_phase_without_weight_is_refused() {
+    let _ = runner().drain_phase("accept", 0);
+}
+
 #[bowline::test]
 async fn without_a_runner_the_turns_come_all_the_same() {
     let log = Log::default();
@@ -563,6 +569,25 @@ fn in_the_turn_of_a_phase_only_its_members_are_blamed() {
         assert_eq!(paths, ["main/connection"]);
         assert!(blockers.to_string().contains("draining `connections` after"), "{blockers}");
     }
+}
+
+#[test]
+fn a_daemon_is_not_blamed_for_those_whom_it_serves() {
+    let seen = Seen::default();
+    let (_, report) = watched(&seen).run_paused(async {
+        scope("service", async |s| {
+            s.spawn_daemon("log", std::future::pending());
+            s.spawn("request", std::future::pending::<Result<(), Cancelled>>());
+            shut_down("enough");
+            draining().await;
+            Ok::<_, Cancelled>(())
+        })
+        .await
+    });
+    let seen = seen.lock().unwrap();
+    let named = seen.iter().map(|blockers| &blockers.tasks).chain([&report.cut_off]).flatten();
+    let named: Vec<_> = named.map(|task| task.path.as_str()).collect();
+    assert_eq!(named, ["main/request"; 4], "three times while draining, and in the report");
 }
 
 #[test]

@@ -93,7 +93,7 @@ async fn a_group_never_runs_more_tasks_than_its_limit() {
     }
 }
 
-#[bowline::test]
+#[bowline::test(allow_panics)]
 async fn room_comes_back_when_the_destructors_have_run_however_the_task_ended() {
     let living = Living::default();
     let outcome = group("group", Discard.at_most(1), async |g| {
@@ -522,7 +522,7 @@ async fn the_first_failure_ends_a_fan_out_over_a_stream_without_an_end() {
     assert_eq!(outcome.all_ok(), Err(Error::Own("poison")));
 }
 
-#[bowline::test]
+#[bowline::test(allow_panics)]
 async fn failures_of_a_for_each_are_counted_and_the_first_is_kept() {
     let outcome = for_each("item", CollectAll.at_most(2), 0..10, |item| async move {
         if item == 7 {

@@ -336,7 +336,7 @@ async fn a_member_is_handed_ends_as_a_task_of_a_scope_is() {
 
 // ---- results that nobody wants
 
-#[bowline::test]
+#[bowline::test(allow_panics)]
 async fn a_discarding_group_counts_and_keeps_nothing() {
     const TASKS: usize = 100_000;
     const AT_ONCE: usize = 100;
@@ -385,7 +385,7 @@ async fn what_a_discarding_group_throws_away_is_dropped_before_the_group_is_over
     }
 }
 
-#[bowline::test]
+#[bowline::test(allow_panics)]
 async fn the_panic_of_one_discarded_task_does_not_touch_the_others() {
     let outcome = group("group", Discard, async |g| {
         g.spawn("buggy", async { panic!("bug") });
@@ -715,7 +715,7 @@ fn a_task_whose_runtime_went_away_under_the_group_is_unreleased() {
     assert_eq!(outcome.all_ok(), Err(Error::Cancelled(Cause::Shutdown)));
 }
 
-#[bowline::test]
+#[bowline::test(allow_panics)]
 async fn what_a_discarding_group_kept_of_its_failures_is_the_first() {
     let outcome = group("group", Discard, async |g| {
         g.spawn("works", replica(0, true));

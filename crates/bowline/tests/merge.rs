@@ -112,6 +112,27 @@ async fn a_source_that_is_gone_leaves_what_it_sent_and_is_forgotten_after() {
 }
 
 #[bowline::test]
+async fn a_number_that_is_used_again_has_one_turn_a_round() {
+    let (sources, rx) =
+        merged(Bound::items(4).and_bytes(100, |item: &u32| *item as usize), Overflow::DropOldest).await;
+    let gone = sources.source("gone");
+    gone.try_send(60).unwrap();
+    let in_flight = rx.try_recv_delivery().unwrap();
+    gone.try_send(30).unwrap();
+    gone.try_send(90).unwrap(); // drops the 30, and still has no room: the lane is empty, and has its turn still
+    assert_eq!((gone.stats().dropped, gone.stats().depth_items), (2, 0));
+    drop(gone);
+    in_flight.ack();
+    let (a, b) = (sources.source("a"), sources.source("b"));
+    for item in 1..=3 {
+        a.try_send(item).unwrap();
+        b.try_send(item).unwrap();
+    }
+    let got: Vec<String> = (0..4).map(|_| next(&rx).unwrap()).collect();
+    assert_eq!(got, ["a 1", "b 1", "a 2", "b 2"]);
+}
+
+#[bowline::test]
 async fn a_source_that_comes_back_under_its_name_is_the_same_source() {
     let (sources, rx) = merged(Bound::items(2), Overflow::Reject).await;
     let before = sources.source("sensor");

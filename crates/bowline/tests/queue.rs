@@ -733,7 +733,11 @@ async fn a_queue_says_why_it_is_closed() {
 async fn a_sender_may_wait_until_no_receiver_is_left() {
     let (tx, rx) = queue::<u8>(Bound::items(1), Overflow::Block).await;
     let other = rx.clone();
+    drop(parked(tx.closed()).await);
+    let waits = || bowline::contended().into_iter().find(|queue| queue.id == tx.stats().id);
+    assert!(waits().is_none(), "who has gone waits no more");
     let (mut one, mut two) = (parked(tx.closed()).await, parked(tx.closed()).await);
+    assert_eq!(waits().map(|queue| queue.waiters.len()), Some(2));
     drop(rx);
     assert!(poll_once(&mut one).await.is_pending());
     drop(other);

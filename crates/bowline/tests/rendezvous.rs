@@ -249,6 +249,21 @@ async fn a_cancelled_receive_takes_nothing() {
     assert!(polls >= 3);
 }
 
+#[bowline::test]
+async fn in_a_cancelled_context_nothing_changes_hands() {
+    let (tx, rx) = rendezvous().await;
+    let _sending = parked(tx.send(1)).await;
+    scope("cancelled", async |s| {
+        s.cancel("enough");
+        assert!(rx.recv().await.is_err());
+        assert!(matches!(tx.send(2).await, Err(SendError::Cancelled(2, _))));
+        Ok::<_, Cancelled>(())
+    })
+    .await
+    .unwrap();
+    assert_eq!((rx.try_recv(), rx.try_recv()), (Ok(1), Err(TryRecvError::Empty)));
+}
+
 // ---- the end
 
 #[bowline::test]
@@ -263,6 +278,27 @@ async fn senders_get_their_items_back_when_the_last_receiver_goes() {
     let mut slot = Some(2);
     assert_eq!(tx.send_from(&mut slot).await, Err(SendError::Closed(())));
     assert_eq!((slot, tx.is_closed(), tx.stats().depth_items), (Some(2), true, 0));
+}
+
+#[bowline::test(start_paused = true)]
+async fn who_waits_is_woken_when_the_other_side_goes() {
+    let ended = bowline::timeout(Duration::from_secs(5), async {
+        scope("both", async |s| {
+            let (tx, rx) = rendezvous().await;
+            let sender = s.spawn("sender", async move { Ok(tx.send(1).await) });
+            yield_now(1).await;
+            drop(rx);
+            assert_eq!(sender.await?, Err(SendError::Closed(1)));
+            let (tx, rx) = rendezvous::<u8>().await;
+            let receiver = s.spawn("receiver", async move { rx.recv().await });
+            yield_now(1).await;
+            drop(tx);
+            assert_eq!(receiver.await?, None);
+            Ok::<_, Cancelled>(())
+        })
+        .await
+    });
+    assert_eq!(ended.await, Ok(Ok(())));
 }
 
 #[bowline::test]
@@ -343,6 +379,30 @@ async fn ends_are_booked_where_they_are_and_waits_are_shown() {
         let facts = contended().into_iter().find(|facts| facts.id == rx.stats().id).unwrap();
         let granted: Vec<_> = facts.waiters.iter().map(|waiter| (waiter.op, waiter.granted)).collect();
         assert_eq!(granted, [("send", false), ("recv", true)]);
+        Ok::<_, Cancelled>(())
+    })
+    .await
+    .unwrap();
+}
+
+#[bowline::test]
+async fn waits_that_move_to_another_task_are_woken_there() {
+    let (tx, rx) = rendezvous().await;
+    let sending = parked({
+        let tx = tx.clone();
+        async move { tx.send(1).await }
+    })
+    .await;
+    scope("movers", async |s| {
+        let sender = s.spawn("sender", async move { Ok(sending.await?) });
+        yield_now(1).await;
+        assert_eq!(rx.try_recv(), Ok(1));
+        sender.await?;
+        let receiving = parked(async move { rx.recv().await }).await;
+        let receiver = s.spawn("receiver", receiving);
+        yield_now(1).await;
+        tx.send(2).await?;
+        assert_eq!(receiver.await?, Some(2));
         Ok::<_, Cancelled>(())
     })
     .await
@@ -512,6 +572,49 @@ proptest! {
         drop(rx);
         assert_eq!(tx.send(0).now_or_never(), Some(Err(SendError::Closed(0))));
     }
+}
+
+#[bowline::test(schedules = 100)]
+async fn in_every_schedule_each_item_changes_hands_once() {
+    let (tx, rx) = rendezvous::<u32>().await;
+    let got = scope("schedules", async |s| {
+        for first in [0, 10, 20] {
+            let tx = tx.clone();
+            s.spawn("sender", async move {
+                for item in first..first + 10 {
+                    let mut slot = Some(item);
+                    while slot.is_some() {
+                        let _ = bowline::race(tx.send_from(&mut slot), yield_now(2)).await;
+                    }
+                }
+                Ok(())
+            });
+        }
+        drop(tx);
+        let receivers = [1, 2, 9].map(|patience| {
+            let rx = rx.clone();
+            s.spawn("receiver", async move {
+                let mut got = Vec::new();
+                loop {
+                    match bowline::race(rx.recv(), yield_now(patience)).await {
+                        bowline::Either::Left(item) => match item? {
+                            Some(item) => got.push(item),
+                            None => return Ok(got),
+                        },
+                        bowline::Either::Right(()) => {}
+                    }
+                }
+            })
+        });
+        let mut got = Vec::new();
+        for receiver in receivers {
+            got.extend(receiver.await?);
+        }
+        Ok::<_, Cancelled>(got)
+    })
+    .await
+    .unwrap();
+    assert_eq!((got.len(), got.into_iter().collect()), (30, (0..30).collect::<BTreeSet<_>>()));
 }
 
 // ---- many at once

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use bowline::{Cancelled, Cause, Phase, Reason, Runner, TaskState, scope, shielded};
+use bowline::{Cancelled, Cause, Phase, Reason, Runner, TaskState, drain_phase, draining, scope, shielded};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -21,7 +21,7 @@ const PROGRAM: &str = "BOWLINE_TEST_PROGRAM";
 /// A program's name and its `main`, as `#[bowline::main]` made it.
 type Program = (&'static str, fn() -> ExitCode);
 
-const PROGRAMS: [Program; 12] = [
+const PROGRAMS: [Program; 13] = [
     ("returns", returns),
     ("fails", fails),
     ("panics", panics),
@@ -34,6 +34,7 @@ const PROGRAMS: [Program; 12] = [
     ("ignores_the_first_signal", ignores_the_first_signal),
     ("takes_long_to_say_goodbye", takes_long_to_say_goodbye),
     ("panics_while_draining", panics_while_draining),
+    ("does_not_finish_its_turn", does_not_finish_its_turn),
 ];
 
 #[test]
@@ -192,6 +193,32 @@ async fn panics_while_draining() {
     println!("ready");
     bowline::draining().await;
     panic!("a bug in the drain");
+}
+
+/// Has its store wait for a worker that takes long.
+#[bowline::main(worker_threads = 2, shutdown_within = "1m")]
+async fn does_not_finish_its_turn() -> Result<(), Cancelled> {
+    scope("service", async |s| {
+        s.spawn(
+            "store",
+            drain_phase("store").run(async {
+                draining().await;
+                println!("store closed"); // forced, it is dropped before
+                Ok(())
+            }),
+        );
+        s.spawn::<(), _>(
+            "worker",
+            drain_phase("workers").run(async {
+                draining().await;
+                println!("finishing");
+                std::future::pending().await
+            }),
+        );
+        println!("ready");
+        Ok(())
+    })
+    .await
 }
 
 // ---- running them
@@ -432,6 +459,22 @@ async fn a_second_signal_forces_the_end_also_when_everybody_was_cancelled() {
     let (status, _, errors) = process.end().await;
     assert_eq!(status.code(), Some(3), "{errors}");
     assert!(errors.contains("shutdown forced by a second signal (SIGTERM)"), "{errors}");
+}
+
+#[bowline::test]
+async fn a_second_signal_forces_the_end_also_in_the_turn_of_a_phase() {
+    let mut process = Process::start("does_not_finish_its_turn");
+    process.until("ready").await;
+    process.signal("TERM").await;
+    process.until("finishing").await;
+    let forced = tokio::time::Instant::now();
+    process.signal("TERM").await;
+    let (status, lines, errors) = process.end().await;
+    assert!(forced.elapsed() < Duration::from_secs(10), "the phase has 24 s");
+    assert_eq!(status.code(), Some(3), "{errors}");
+    assert!(!said(&lines, "store closed"), "{lines:?}");
+    assert!(errors.contains("shutdown forced by a second signal (SIGTERM)"), "{errors}");
+    assert!(errors.contains("; drained `workers` 0."), "{errors}");
 }
 
 #[bowline::test]

@@ -137,10 +137,8 @@ async fn a_full_waiting_room_refuses_at_once() -> Result<(), AcquireError> {
     waits.await.map(drop)
 }
 
-/// bb8#122, as a commenter analyses it: a release that comes between "none is idle" and "enqueue the waiter" wakes nobody, and the
-/// waiter sleeps beside a free connection. Here looking and joining are one step. Two threads, the release at every moment.
 #[bowline::test(worker_threads = 2)]
-async fn a_release_between_looking_and_joining_the_line_is_not_lost() -> Result<(), Cancelled> {
+async fn two_threads_that_release_and_acquire_lose_no_wake_up() -> Result<(), Cancelled> {
     scope("pool", async |s| {
         let pool = s.cx().share("pool", Semaphore::new("connections", 1));
         for _ in 0..2 {

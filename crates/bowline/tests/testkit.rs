@@ -16,7 +16,8 @@ use bowline::{Bound, Cancelled, Overflow, scope};
 use support::yield_now;
 
 const OPTIONS: Options = Options::new("inner");
-const SHORT: Duration = Duration::from_millis(200);
+/// For tests that hang: long enough for what comes before on a busy machine.
+const SHORT: Duration = Duration::from_millis(500);
 
 fn message(failed: Box<dyn Any + Send>) -> String {
     failed.downcast::<String>().map_or_else(|_| "(not a string)".to_owned(), |text| *text)
@@ -253,7 +254,7 @@ fn a_cycle_of_queues_that_room_hides_stands_still_at_capacity_one_and_is_named()
     let text =
         failure(Options { capacity_one: true, limit: SHORT, ..OPTIONS }, ring).expect("it stands still");
     assert!(
-        text.contains("did not end within 200ms") && text.contains("every queue at capacity one"),
+        text.contains("did not end within 500ms") && text.contains("every queue at capacity one"),
         "{text}"
     );
     assert_eq!(text.matches("waiting to send").count(), 2, "{text}");
@@ -301,7 +302,7 @@ fn a_test_that_hangs_fails_with_the_tree_and_what_everybody_waits_for() {
             .await
         });
         let text = text.expect("it hangs");
-        assert!(text.starts_with("test `inner` did not end within 200ms; this lived then:"), "{text}");
+        assert!(text.starts_with("test `inner` did not end within 500ms; this lived then:"), "{text}");
         assert!(text.contains("receiver #") && text.contains("waiting to recv #"), "{text}");
         assert!(text.contains("the test's own body: parked"), "{text}");
     }
@@ -321,11 +322,11 @@ fn a_test_that_waits_for_a_task_that_panicked_fails_and_says_so() {
         drop(kept);
     });
     let text = text.expect("it hangs");
-    assert!(text.contains("did not end within 200ms"), "{text}");
-    assert!(text.contains("a bare tokio task has panicked at crates/bowline/tests/testkit.rs"), "{text}");
+    assert!(text.contains("did not end within 500ms"), "{text}");
+    assert!(text.contains("a bare tokio task panicked at crates/bowline/tests/testkit.rs"), "{text}");
     assert!(text.contains("the row was not there"), "{text}");
     // In a scope there is nothing to wait for: the panic ends the body, and with it the test.
-    let text = failure(Options { limit: SHORT, ..OPTIONS }, || {
+    let text = failure(OPTIONS, || {
         scope("owner", async |s| {
             s.spawn::<(), _>("inserts", async { panic!("the row was not there") });
             std::future::pending::<Result<(), Cancelled>>().await
@@ -341,7 +342,7 @@ fn child_that_never_awaits() {
     if is_child() {
         harness::run(Options { limit: SHORT, ..OPTIONS }, async {
             let started = tokio::time::Instant::now();
-            while started.elapsed() < 50 * SHORT {
+            while started.elapsed() < 20 * SHORT {
                 std::hint::spin_loop();
             }
         });
@@ -352,7 +353,7 @@ fn child_that_never_awaits() {
 fn a_test_stuck_in_code_that_does_not_await_ends_the_process_and_says_why() {
     let (succeeded, text) = child("child_that_never_awaits", &[]);
     assert!(!succeeded);
-    assert!(text.contains("test `inner` did not end within 200ms"), "{text}");
+    assert!(text.contains("test `inner` did not end within 500ms"), "{text}");
     assert!(text.contains("the test's own body: running"), "{text}");
     assert!(text.contains("stuck in code that does not await"), "{text}");
 }
@@ -430,7 +431,7 @@ fn a_bare_task_that_panicked_fails_the_test_unless_it_says_that_it_does() {
         match failure {
             Some(text) => {
                 assert!(
-                    text.contains("a bare tokio task that panicked at crates/bowline/tests/testkit.rs"),
+                    text.contains("a bare tokio task panicked at crates/bowline/tests/testkit.rs"),
                     "{text}"
                 );
                 assert!(text.contains("nobody hears") || text.contains("nor this"), "{text}");

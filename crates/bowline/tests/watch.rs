@@ -141,6 +141,7 @@ async fn looking_at_a_value_holds_up_no_sender_and_no_other_reader() {
 }
 
 /// A value that looks at its watch when it is dropped: a deadlock if that happens under the lock.
+#[derive(Clone)]
 struct Nosy {
     watch: Arc<std::sync::OnceLock<FreeWatchRx<Nosy>>>,
     looked: Arc<AtomicU32>,
@@ -172,6 +173,42 @@ async fn values_are_dropped_outside_of_the_lock_and_the_last_with_the_last_end()
     assert_eq!((Arc::strong_count(&other), Arc::strong_count(&rx.cloned())), (2, 3));
     drop(rx);
     assert_eq!(Arc::strong_count(&other), 1);
+}
+
+#[bowline::test]
+async fn a_change_begins_anew_when_another_sender_was_faster() {
+    let (own, looked) = (Arc::new(std::sync::OnceLock::new()), Arc::new(AtomicU32::new(0)));
+    let value = || Nosy { watch: Arc::clone(&own), looked: Arc::clone(&looked) };
+    let (tx, rx) = watch((0, value())).await;
+    let _ = own.set(watch(value()).await.1);
+    let mut calls = 0;
+    assert!(tx.send_if_modified(|(number, _)| {
+        calls += 1;
+        if calls == 1 {
+            tx.send((10, value()));
+        }
+        *number += 1;
+        true
+    }));
+    assert_eq!((rx.with(|(number, _)| *number), calls), (11, 2), "neither change is lost");
+}
+
+#[bowline::test]
+async fn a_value_that_came_too_late_is_dropped_outside_of_the_lock() {
+    let own = Arc::new(std::sync::OnceLock::new());
+    let looked = Arc::new(AtomicU32::new(0));
+    let (tx, rx) = watch(Nosy { watch: Arc::clone(&own), looked: Arc::clone(&looked) }).await;
+    let _ = own.set(rx);
+    let mut calls = 0;
+    assert!(tx.send_if_modified(|_| {
+        calls += 1;
+        if calls == 1 {
+            tx.send(Nosy { watch: Arc::clone(&own), looked: Arc::clone(&looked) });
+        }
+        true
+    }));
+    // The first value, the copy of it that came too late, and the other sender's.
+    assert_eq!((calls, looked.load(Ordering::Relaxed)), (2, 3));
 }
 
 // ---- the end
@@ -321,6 +358,21 @@ async fn a_cancelled_wait_ends_with_the_cause_and_leaves_the_change_to_be_seen()
     assert!(polls >= 3);
 }
 
+#[bowline::test]
+async fn in_a_cancelled_context_nothing_is_seen_though_it_is_there() {
+    let (tx, mut rx) = watch(0).await;
+    scope("cancelled", async |s| {
+        tx.send(1);
+        s.cancel("enough");
+        assert!(matches!(rx.changed().await, Err(WatchError::Cancelled(_))));
+        assert!(matches!(rx.wait_for(|_| true).await, Err(WatchError::Cancelled(_))));
+        assert!(rx.has_changed());
+        Ok::<_, Cancelled>(())
+    })
+    .await
+    .unwrap();
+}
+
 // ---- who holds the ends, and what the tree shows
 
 #[bowline::test]
@@ -356,6 +408,35 @@ async fn ends_are_booked_where_they_are() {
     })
     .await
     .unwrap();
+}
+
+#[bowline::test]
+async fn a_wait_that_moves_to_another_task_is_woken_there_and_shown_there() {
+    let (tx, mut rx) = watch(0).await;
+    let id = tx.stats().id;
+    let waiting = parked(async move { rx.changed().await }).await; // polled here first
+    scope("movers", async |s| {
+        let mover = s.spawn("mover", async move { Ok(waiting.await?) });
+        yield_now(1).await;
+        let facts = contended().into_iter().find(|facts| facts.id == id).unwrap();
+        assert_eq!((facts.waiters.len(), facts.waiters[0].task), (1, mover.id()));
+        tx.send(1);
+        mover.await
+    })
+    .await
+    .unwrap();
+}
+
+#[bowline::test]
+async fn a_channel_is_found_again_when_somebody_waits_after_a_quiet_time() {
+    let (tx, mut rx) = watch(0).await;
+    let is_found = || contended().iter().any(|facts| facts.id == tx.stats().id);
+    for _ in 0..3 {
+        assert!(!is_found());
+        let waiting = parked(rx.changed()).await;
+        assert!(is_found());
+        drop(waiting);
+    }
 }
 
 // ---- against a model

@@ -35,10 +35,7 @@ impl<T> State for Oneshot<T> {
                 inside.own.asking.wake_all(after);
             }
             Side::Receiving => {
-                if let Some(answer) = inside.own.answer.take() {
-                    inside.abandoned += 1;
-                    after.drop.push(answer);
-                }
+                after.drop.extend(inside.own.answer.take());
                 inside.own.answering.wake_all(after);
             }
         }

@@ -8,24 +8,20 @@
 //!    each of them there is an item. All numbers in `called` are lower than those in `waiting`.
 //! 3. Who is called was woken. If its item is taken back, the last one called goes back to the head of `waiting`.
 
+mod turn;
+
 use std::fmt;
-use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::panic::Location;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use super::core::{After, Chan, Inside, Seat, Side, State, end};
-use super::wait::{Line, Waiter, Waiters};
-use super::{ChannelStats, ObservedChannel, core};
 use crate::carry::{Bind, Carry, Cx};
 use crate::cause::Cancelled;
+use crate::channel::core::{After, Inside, Seat, Side, State, end};
+use crate::channel::wait::{Line, Waiter, Waiters};
+use crate::channel::{ChannelStats, ObservedChannel, core};
 use crate::holders::{FREE, IN_TRANSIT};
 use crate::queue::{SendError, TryRecvError};
 use crate::site::Site;
-use crate::testing::trial;
-use crate::track::Leaf;
-use crate::wait::{Op, Wait};
 
 pub(super) struct Rendezvous<T> {
     offers: Line<Offer<T>>,
@@ -168,7 +164,7 @@ impl<T: Send + 'static> RendezvousTx<'_, T> {
         let at = Location::caller();
         async move {
             let mut slot = Some(item);
-            let sent = Offered::new(&self.seat, &mut slot, at).done().await;
+            let sent = turn::offer(&self.seat.chan, &mut slot, at).await;
             match (sent, slot) {
                 (Err(error), Some(item)) => Err(error.map(|()| item)),
                 // `Ok`, and with an error the item is always back in the slot.
@@ -212,107 +208,13 @@ impl<T: Send + 'static> RendezvousTx<'_, T> {
     pub fn send_from(&self, slot: &mut Option<T>) -> impl Future<Output = Result<(), SendError<()>>> {
         assert!(slot.is_some(), "there is nothing to send");
         let at = Location::caller();
-        async move { Offered::new(&self.seat, slot, at).done().await }
+        async move { turn::offer(&self.seat.chan, slot, at).await }
     }
 
     /// Returns whether no receiver is left.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.seat.chan.with(|inside, _| !inside.has_receivers())
-    }
-}
-
-/// An item on offer; taken back when dropped.
-struct Offered<'a, T> {
-    chan: &'a Arc<Chan<Rendezvous<T>>>,
-    slot: &'a mut Option<T>,
-    at: &'static Location<'static>,
-    id: Option<u64>,
-    leaf: Leaf,
-}
-
-/// Where an offer stands.
-enum Standing {
-    Open,
-    Taken,
-    Closed,
-}
-
-impl<'a, T: Send + 'static> Offered<'a, T> {
-    fn new(seat: &'a Seat<Rendezvous<T>>, slot: &'a mut Option<T>, at: &'static Location<'static>) -> Self {
-        Self { chan: &seat.chan, slot, at, id: None, leaf: Leaf::default() }
-    }
-
-    async fn done(mut self) -> Result<(), SendError<()>> {
-        trial::turn().await;
-        poll_fn(|cx| self.poll(cx)).await
-    }
-
-    fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<(), SendError<()>>> {
-        if self.id.is_none() {
-            if let Err(cancelled) = Leaf::check() {
-                return Poll::Ready(Err(SendError::Cancelled((), cancelled)));
-            }
-        }
-        let standing = match self.stand(cx) {
-            Standing::Open => match self.leaf.park(cx, Wait { op: Op::Send, on: self.chan.id }) {
-                Ok(()) => return Poll::Pending,
-                // It may have been taken since: then that is the answer.
-                Err(cancelled) if self.take_back() => Err(SendError::Cancelled((), cancelled)),
-                Err(_) => Ok(()),
-            },
-            Standing::Taken => Ok(()),
-            Standing::Closed => {
-                self.take_back();
-                Err(SendError::Closed(()))
-            }
-        };
-        self.leaf.clear();
-        Poll::Ready(standing)
-    }
-
-    fn stand(&mut self, cx: &Context<'_>) -> Standing {
-        let (id, slot, chan) = (&mut self.id, &mut *self.slot, self.chan);
-        // What is not needed any more is dropped outside of the lock.
-        let (standing, _stale, is_first) = chan.with(|inside, after| {
-            let closed = !inside.has_receivers();
-            let own = &mut inside.own;
-            let Some(known) = *id else {
-                if closed {
-                    return (Standing::Closed, None, false);
-                }
-                let sender = Waiter::new(Op::Send, self.at, cx.waker());
-                *id = slot.take().map(|item| own.offers.push(Offer { item, sender }));
-                own.call_next(after);
-                return (Standing::Open, None, inside.count_wait());
-            };
-            match own.offers.find(known) {
-                None => (Standing::Taken, None, false),
-                Some(_) if closed => (Standing::Closed, None, false),
-                Some(offer) => (Standing::Open, offer.sender.renew(cx.waker()), false),
-            }
-        });
-        if is_first {
-            chan.list();
-        }
-        standing
-    }
-}
-
-impl<T> Offered<'_, T> {
-    /// Says whether the item came back; else a receiver has it, or it was never offered.
-    fn take_back(&mut self) -> bool {
-        let Some(id) = self.id.take() else { return false };
-        let offer = self.chan.with(|inside, _| inside.own.take_back(id));
-        let Some(offer) = offer else { return false };
-        *self.slot = Some(offer.item);
-        true
-    }
-}
-
-impl<T> Drop for Offered<'_, T> {
-    fn drop(&mut self) {
-        self.take_back();
     }
 }
 
@@ -331,11 +233,7 @@ impl<T: Send + 'static> RendezvousRx<'_, T> {
     #[track_caller]
     pub fn recv(&self) -> impl Future<Output = Result<Option<T>, Cancelled>> {
         let at = Location::caller();
-        async move {
-            trial::turn().await;
-            let mut asked = Asked { chan: &self.seat.chan, at, id: None, leaf: Leaf::default() };
-            poll_fn(|cx| asked.poll(cx)).await
-        }
+        turn::ask(&self.seat.chan, at)
     }
 
     /// Takes an item if a sender waits that no other receiver was called for.
@@ -355,84 +253,5 @@ impl<T: Send + 'static> RendezvousRx<'_, T> {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.seat.chan.with(|inside, _| !inside.has_senders())
-    }
-}
-
-/// A place among the receivers; given up when dropped, and the item it was called for goes to the next.
-struct Asked<'a, T> {
-    chan: &'a Arc<Chan<Rendezvous<T>>>,
-    at: &'static Location<'static>,
-    id: Option<u64>,
-    leaf: Leaf,
-}
-
-impl<T: Send + 'static> Asked<'_, T> {
-    fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<Option<T>, Cancelled>> {
-        if let Err(cancelled) = Leaf::check() {
-            self.leave();
-            return Poll::Ready(Err(cancelled));
-        }
-        if let Some(taken) = self.take(cx) {
-            self.leaf.clear();
-            return Poll::Ready(Ok(taken));
-        }
-        match self.leaf.park(cx, Wait { op: Op::Recv, on: self.chan.id }) {
-            Ok(()) => Poll::Pending,
-            Err(cancelled) => {
-                self.leave();
-                Poll::Ready(Err(cancelled))
-            }
-        }
-    }
-
-    /// Takes an item, the news that none will come, or a place in line.
-    fn take(&mut self, cx: &Context<'_>) -> Option<Option<T>> {
-        let (id, chan) = (&mut self.id, self.chan);
-        // What is not needed any more is dropped outside of the lock.
-        let (taken, _left, _stale, is_first) = chan.with(|inside, after| {
-            let Some(known) = *id else {
-                let item = take_free(inside, after);
-                if item.is_some() || !inside.has_senders() {
-                    return (Some(item), None, None, false);
-                }
-                *id = Some(inside.own.waiting.push(Waiter::new(Op::Recv, self.at, cx.waker())));
-                return (None, None, None, inside.count_wait());
-            };
-            if let Some(called) = inside.own.called.leave(known) {
-                *id = None;
-                return (Some(take(inside, after)), Some(called), None, false);
-            }
-            if !inside.has_senders() {
-                *id = None;
-                return (Some(None), inside.own.waiting.leave(known), None, false);
-            }
-            let stale = inside.own.waiting.find(known).and_then(|waiter| waiter.renew(cx.waker()));
-            (None, None, stale, false)
-        });
-        if is_first {
-            chan.list();
-        }
-        taken
-    }
-}
-
-impl<T> Asked<'_, T> {
-    fn leave(&mut self) {
-        self.leaf.clear();
-        let Some(id) = self.id.take() else { return };
-        let _waiter = self.chan.with(|inside, after| {
-            let called = inside.own.called.leave(id);
-            if called.is_some() {
-                inside.own.call_next(after);
-                return called;
-            }
-            inside.own.waiting.leave(id)
-        });
-    }
-}
-
-impl<T> Drop for Asked<'_, T> {
-    fn drop(&mut self) {
-        self.leave();
     }
 }

@@ -143,9 +143,10 @@ impl<'t, T: Send + Sync + 'static> WatchTx<'t, T> {
             let replaced = self.seat.chan.with(|inside, after| {
                 // `known` is held, so its address is not given to another value.
                 let is_current = inside.own.value.as_ref().is_some_and(|value| Arc::ptr_eq(value, &known));
-                is_current.then(|| Watch::replace(inside, after, value))
+                // What is not needed goes out, to be dropped outside of the lock.
+                if is_current { Ok(Watch::replace(inside, after, value)) } else { Err(value) }
             });
-            if replaced.is_some() {
+            if replaced.is_ok() {
                 return true;
             }
         }

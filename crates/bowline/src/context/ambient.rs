@@ -37,8 +37,9 @@ pub fn is_cancelled() -> bool {
 /// }
 /// # crunch().unwrap();
 /// ```
+#[inline]
 pub fn check() -> Result<(), Cancelled> {
-    Leaf::check()
+    if is_cancelled() { Leaf::check() } else { Ok(()) }
 }
 
 /// Returns the earliest deadline of the current context and its ancestors.

@@ -171,12 +171,16 @@ impl Context {
     /// # use std::time::Duration;
     /// use bowline::Context;
     ///
+    /// let mut foreign = None;
     /// let request = bowline::timeout(Duration::from_secs(1), async {
-    ///     let foreign = tokio::spawn(Context::current().run(std::future::pending::<()>()));
-    ///     foreign.await.unwrap() // ends at the deadline, though it is no task of ours
+    ///     foreign = Some(tokio::spawn(Context::current().run(std::future::pending::<()>())));
+    ///     bowline::cancelled().await
     /// });
-    /// assert!(request.await.unwrap().unwrap_err().is_deadline());
-    /// # });
+    /// request.await?;
+    /// let ended = foreign.unwrap().await.unwrap(); // it ended with the request
+    /// assert!(ended.unwrap_err().is_deadline());
+    /// # Ok::<_, bowline::Cancelled>(())
+    /// # }).unwrap();
     /// ```
     pub fn run<F: Future>(&self, future: F) -> impl Future<Output = Result<F::Output, Cancelled>> + use<F> {
         run::Run::new(self.clone(), future)

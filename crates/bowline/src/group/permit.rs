@@ -30,7 +30,8 @@ pub struct SpawnPermit<T, E, P: Unlimited> {
 
 impl<T: Send + 'static, E: Send + 'static, P: Unlimited> SpawnPermit<T, E, P> {
     /// Spawns a task whose end gets the next slot. The room is given back when the task's future and its destructors are
-    /// gone, whether it came to a value, panicked or was aborted.
+    /// gone, whether it came to a value, panicked or was aborted. Tasks of a scope that it dropped half-way (adopted ones) are
+    /// not counted.
     ///
     /// If the group was cancelled or closed meanwhile, `future` is dropped unpolled and the slot says why.
     ///

@@ -15,6 +15,7 @@ use crate::cause::{Cancelled, Cause};
 use crate::node::Failure;
 use crate::panic::Panic;
 use crate::record::{ABORT, CANCEL, Record};
+use crate::testing::trial;
 use crate::track::Ending;
 
 /// A task spawned into a group: to cancel it alone. Its result goes to the group's [`Outcome`](crate::Outcome).
@@ -164,6 +165,7 @@ impl<T: Send + 'static, E: Send + 'static, P: Policy> Ending for OfGroup<T, E, P
             record.node.note_failed(record.id, &cause);
             return Some(Slot::Panicked(panic));
         }
+        trial::note_unkept_panic(&record.node, &panic);
         record.node.fail(Failure::Panicked(panic), &cause);
         None
     }

@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use super::line::{Key, Left, Line, Stage};
 use crate::cause::Cancelled;
@@ -14,6 +14,7 @@ use crate::record::next_id;
 use crate::resource::{self, Facts, HeldFact, Resource, ResourceKind, ResourceState, RightFact, Who};
 use crate::site::{self, Site};
 use crate::sync::{Arc, LockExt, Mutex};
+use crate::testing::trial;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
 
@@ -281,6 +282,9 @@ impl<R: Rule> Future for Waiting<'_, R> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        if this.key.is_none() {
+            ready!(trial::poll_turn(cx));
+        }
         let answer = match this.key {
             // One look at the context serves both: whether it is cancelled, and whose it is.
             None => match Who::here_unless_cancelled(this.at, this.branded) {
@@ -348,5 +352,50 @@ where
             }
             Poll::Pending => Poll::Pending,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shut when it is looked at first, open from then on: as if somebody had released it between looking and joining.
+    struct OpensMeanwhile {
+        looked: bool,
+    }
+
+    impl Rule for OpensMeanwhile {
+        type Pass = ();
+        type Refusal = ();
+        const KIND: ResourceKind = ResourceKind::Latch;
+
+        fn enter(&mut self, _: &mut Line, _: Ask, _: Who, _: &mut Wakes) -> Option<Result<(), ()>> {
+            std::mem::replace(&mut self.looked, true).then_some(Ok(()))
+        }
+
+        fn fetch(&mut self, line: &mut Line, key: Key) {
+            line.leave(key);
+        }
+
+        fn refusal(&self, _: usize) -> Option<()> {
+            None
+        }
+
+        fn left(&mut self, _: &mut Line, _: &Left, _: &mut Wakes) {}
+
+        fn state(&self, _: &Line) -> ResourceState {
+            ResourceState::Waiting
+        }
+    }
+
+    /// bb8#122, as a commenter analyses it: a release that comes between "none is idle" and "enqueue the waiter" wakes nobody,
+    /// and the waiter sleeps beside a free connection. Looking and joining are one step.
+    #[test]
+    fn a_release_between_looking_and_joining_the_line_is_not_lost() {
+        let core = Core::new("meanwhile", Location::caller(), OpensMeanwhile { looked: false });
+        let ask = Ask { op: Op::Latch, need: 1, calls: 0 };
+        let mut waiting = Waiting::new(&core, ask, Location::caller(), false, 0);
+        let polled = Pin::new(&mut waiting).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(polled, Poll::Ready(Ok(()))));
     }
 }

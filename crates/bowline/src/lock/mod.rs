@@ -19,6 +19,7 @@
 mod barrier;
 mod core;
 mod ends;
+mod error;
 mod latch;
 mod line;
 mod mutex;
@@ -29,10 +30,11 @@ mod semaphore;
 
 pub(crate) use barrier::open as open_barrier;
 pub use barrier::{Arrived, BarrierError, FreeSeat, Seat};
+pub use error::{AcquireError, TryAcquireError};
 pub(crate) use latch::open as open_latch;
 pub use latch::{Count, FreeCount, Latch};
 pub use mutex::{Mutex, MutexGuard};
 pub(crate) use notify::open as open_notify;
 pub use notify::{FreeNotifier, Notifier, Notify, NotifyError};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
-pub use semaphore::{AcquireError, FreePermit, OwnedPermit, Semaphore, SemaphorePermit, TryAcquireError};
+pub use semaphore::{FreePermit, OwnedPermit, Semaphore, SemaphorePermit};

@@ -88,9 +88,8 @@ impl<T: Send + 'static> Mutex<T> {
     ///
     /// Held across an await, it holds everybody else up for as long: prefer [`with`](Self::with).
     ///
-    /// Who holds the lock is known exactly if the lock lies in a [`Shared`](crate::Shared) object or the guard was taken with
-    /// [`lock_in`](Self::lock_in). Otherwise the guard might have been handed to another task, and a holder is shown
-    /// as probable.
+    /// The guard could be handed to another task, so views show its holder as probable only. It cannot if the lock lies in a
+    /// [`Shared`](crate::Shared) object: the compiler refuses it. Elsewhere, [`lock_in`](Self::lock_in) makes it certain.
     ///
     /// # Cancel safety
     ///

@@ -73,6 +73,10 @@ impl Walk {
         let mut opened = (node.kind == NodeKind::Drain).then_some(node.site.name);
         let around = opened.or(around);
         node.each_child(|record| {
+            // Nobody waits for a daemon that was not yet told to end: it serves those that are waited for.
+            if record.kind == Kind::Daemon && !record.is_cancelled() {
+                return;
+            }
             let is_task = record.kind != Kind::Strand;
             let own = match is_task {
                 false => path.to_owned(),

@@ -12,9 +12,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::blockers::{OnBlockers, Stage, Straggler, Teller, stragglers};
-use super::drain::Now;
 use super::report::{PhaseTime, Reason, Report};
 use super::signals::Signals;
+use super::turns::Now;
 use crate::cause::{Cancelled, Cause};
 use crate::combine::{Either, race};
 use crate::node::{Done, Node};
@@ -177,8 +177,9 @@ impl<T> Shutdown<'_, T> {
         drop(record);
         if !self.forced && !done.is_gone() {
             let entered = Instant::now();
-            self.enter(Phase::Cancelling);
+            // Cancelled first and told second, or a phase whose turn never came could begin to finish in between.
             raise(&node, CANCEL);
+            self.enter(Phase::Cancelling);
             let until = began + budget.mul_f64(DRAIN_SHARE + CANCEL_SHARE);
             let waited = timeout_at(until, race(is_gone(&done), self.signals.next())).await;
             self.forced = matches!(waited, Ok(Either::Right(_)));
@@ -186,8 +187,8 @@ impl<T> Shutdown<'_, T> {
         }
         if !done.is_gone() {
             let entered = Instant::now();
-            self.enter(Phase::Aborting);
             raise(&node, CANCEL | ABORT);
+            self.enter(Phase::Aborting);
             let until = if self.forced { entered + FORCED_BUDGET } else { began + budget };
             let waited = timeout_at(until, is_gone(&done)).await;
             self.note(Phase::Aborting, entered, waited.is_err());
@@ -301,7 +302,6 @@ fn below(node: &Weak<Node>) -> Vec<Straggler> {
 
 fn raise(node: &Weak<Node>, bits: u32) {
     if let Some(node) = node.upgrade() {
-        node.close();
         node.cancel(bits, &Cause::Shutdown);
     }
 }

@@ -23,12 +23,13 @@ mod drain;
 mod drive;
 mod report;
 mod signals;
+mod turns;
 
 pub(crate) use blockers::OnBlockers;
 pub use blockers::{Blockers, Straggler};
-pub(crate) use drain::Turns;
 pub use drain::{DrainPhase, drain_phase};
 pub(crate) use drive::{MainEnd, Plan, drive};
 pub(crate) use report::EXIT_FAILED;
 pub use report::{PhaseTime, Reason, Report};
 pub(crate) use signals::Signals;
+pub(crate) use turns::Turns;

@@ -32,7 +32,7 @@ pub struct Options {
     pub start_paused: bool,
     /// Whether adoptions (scope futures dropped before their tasks were gone) are part of the test.
     pub allow_adoption: bool,
-    /// Whether panics of bare tokio tasks are part of the test.
+    /// Whether panics of bare tokio tasks, and of groups that keep no results, are part of the test.
     pub allow_panics: bool,
     /// How many schedules are tried, from seed 0 on.
     pub schedules: u64,
@@ -242,8 +242,8 @@ fn once<F: Future>(
         let more = unheard.len() - 1;
         let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
         Some(format!(
-            "had a bare tokio task that panicked at {first}{more}. Spawn it into a scope, which passes the panic on, or say \
-             #[bowline::test(allow_panics)]"
+            "had a panic that nobody is told of: {first}{more}. A scope passes it on, and a group that keeps its results shows \
+             it; if the test is about it, say #[bowline::test(allow_panics)]"
         ))
     });
     if let Some(node) = root.node.upgrade() {

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use crate::node::Node;
+use crate::panic::Panic;
 use crate::record;
 use crate::root::{self, RootState};
 use crate::sync::LockExt;
@@ -35,7 +36,7 @@ pub(crate) struct Trial {
     state: AtomicU64,
     /// A turn is given away if the top 3 bits of a draw are below this.
     below: u64,
-    /// Panics of tasks that are not ours.
+    /// Panics of bare tokio tasks, and of groups that keep no results.
     unheard: Mutex<Vec<String>>,
 }
 
@@ -55,7 +56,7 @@ impl Trial {
         self.seed
     }
 
-    /// Panics of bare tokio tasks so far, each with its place.
+    /// Panics so far that no value and no scope passes on, each with its place.
     pub(crate) fn unheard(&self) -> Vec<String> {
         self.unheard.lock_unpoisoned().clone()
     }
@@ -105,6 +106,7 @@ pub(crate) async fn turn() {
 pub(crate) async fn turn() {}
 
 /// As [`turn`], inside of a poll that has not taken a place in line yet. Pending is already woken.
+#[inline]
 pub(crate) fn poll_turn(cx: &Context<'_>) -> Poll<()> {
     let interrupted = cfg!(feature = "test-util")
         && DISTURBED.load(Ordering::Relaxed) > 0
@@ -136,7 +138,14 @@ pub(crate) fn note_foreign_panic(info: &PanicHookInfo<'_>) {
     if let Some(trial) = root.as_ref().and_then(|root| root.trial()) {
         let place = info.location().map_or_else(|| "unknown place".to_owned(), ToString::to_string);
         let message = crate::panic::message_of(info.payload());
-        trial.unheard.lock_unpoisoned().push(format!("{place}: {message}"));
+        trial.unheard.lock_unpoisoned().push(format!("a bare tokio task panicked at {place}: {message}"));
+    }
+}
+
+/// Notes the panic of a task whose group keeps no results: its owner sees a count.
+pub(crate) fn note_unkept_panic(node: &Node, panic: &Panic) {
+    if let Some(trial) = node.root.as_ref().and_then(|root| root.trial()) {
+        trial.unheard.lock_unpoisoned().push(panic.to_string());
     }
 }
 

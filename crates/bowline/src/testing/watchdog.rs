@@ -123,7 +123,7 @@ fn picture((runtime, node): &(Handle, Weak<Node>)) -> String {
     });
     let unheard = node.root.as_ref().and_then(|root| root.trial().map(|trial| trial.unheard()));
     for panic in unheard.unwrap_or_default() {
-        let _ = writeln!(text, "a bare tokio task has panicked at {panic}");
+        let _ = writeln!(text, "{panic}");
     }
     let _ = write!(text, "{}", tree::picture(vec![node]));
     text

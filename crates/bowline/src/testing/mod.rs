@@ -6,8 +6,9 @@
 //!
 //! 1. if it **leaves a task behind**: ours are named with the place of their spawn, bare tokio tasks are counted. A task that
 //!    ends within a quarter of a second is late, not leaked. Tests that run side by side are told apart by their runtimes.
-//! 2. if **a task panics and nobody is told**: a scope passes the panic of its task on; a bare tokio task keeps it in a handle
-//!    that may be gone. (`allow_panics` if that is what the test is about.)
+//! 2. if **a task panics and nobody is told**: a scope passes the panic of its task on, and a group shows it as a slot; a bare
+//!    tokio task keeps it in a handle that may be gone, and a group that keeps no results counts it. (`allow_panics` if that
+//!    is what the test is about.)
 //! 3. if it **dropped the future of a scope** whose tasks lived (`allow_adoption` if it is meant to).
 //! 4. if it **does not end** within `timeout_secs` (60): it fails with the live tree, where a test without a limit would hang
 //!    in silence. A test that is stuck in code that does not await cannot be stopped: then the whole process ends, and says so.
