@@ -57,6 +57,7 @@ async fn page(upstreams: [Upstream; 3], within: Duration) -> Result<Vec<(&'stati
         Slot::Failed(error) => (name, format!("failed: {error}")),
         Slot::Cancelled(why) => (name, format!("missing: {}", why.cause())),
         Slot::Panicked(panic) => (name, format!("failed: {panic}")),
+        Slot::Unreleased => (name, "missing: the program has ended".to_owned()),
     });
     Ok(parts.collect())
 }

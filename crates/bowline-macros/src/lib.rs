@@ -185,13 +185,15 @@ fn expand_main(arguments: &Arguments, function: &ItemFn) -> syn::Result<Tokens> 
         ReturnType::Type(_, output) => quote!(#output),
     };
     let ident = &sig.ident;
+    // At the same place as what surrounds it, or the compiler says twice that it is not `Send`.
+    let main = Ident::new(&ident.to_string(), function.span());
     Ok(quote_spanned! {function.span()=>
         #(#attrs)*
         #vis fn #ident() -> ::std::process::ExitCode {
-            async fn #ident() -> #output #block
+            async fn #main() -> #output #block
             // Named for the error message: what is held across an await must be able to move between threads.
-            fn main_must_be_send<F: ::core::future::Future + Send>(main: F) -> F { main }
-            let (value, report) = #run.run(main_must_be_send(#ident()));
+            fn main_must_be_send<F: ::core::future::Future + ::core::marker::Send>(main: F) -> F { main }
+            let (value, report) = #run.run(main_must_be_send(#main()));
             ::bowline::testing::harness::conclude(value, &report)
         }
     })

@@ -29,22 +29,90 @@
 //!
 //! # Map
 //!
-//! - [`scope()`], [`group()`]: owners of tasks. They return when their tasks are gone.
-//! - [`map`], [`for_each`], [`hedged`]: a group over the items of an iterator or stream, or over attempts.
-//! - [`Context`], [`check()`], [`cancelled()`], [`draining()`], [`timeout()`], [`shielded()`], [`sleep()`]: cancellation and
-//!   deadlines, ambient; [`with_value`]: values that go down the tree; [`propagate`]: deadlines across processes.
-//! - [`race`], [`join`], [`try_join`], [`merge`] and their `_all`: several futures or streams in one task, by value.
-//! - [`Tx`], [`Rx`]: bounded queues whose ends know who holds them; [`Shared`]: objects that do.
-//! - [`Reply`] and [`Answer`], [`WatchTx`], [`BroadcastTx`], [`RendezvousTx`]: the other channels: one answer, the latest value,
-//!   every item to everybody, and a hand-over without a buffer.
-//! - [`Mutex`], [`RwLock`], [`Semaphore`], [`Notify`], [`Latch`], [`Seat`]: locks and signals that end with their context;
-//!   [`contended()`] says who waits for which, and who holds it.
-//! - [`Runner`], [`main`]: the process: signals, drain, cancel, abort, and a report that names who did not stop;
-//!   [`drain_phase`] gives the drain an order.
-//! - [`Panic`], [`bad_input`], [`panics()`]: panics as values, and bugs counted apart from bad input.
-//! - [`tree()`]: every live task, as text and as JSON, while the program runs.
-//! - [`test`](macro@test): a test that fails if it leaves a task behind, and says which; [`testing`]: schedules by seed, and
-//!   cutting a future at each of its awaits.
+//! | **Owners** | |
+//! |---|---|
+//! | [`scope()`] | owns tasks that belong together, and returns when they are gone: [`Scope`], [`ScopeHandle`], [`Handle`], [`ScopeClosed`] |
+//! | [`group()`] | owns tasks of one kind, and returns how each ended: [`Group`], [`GroupHandle`], [`Member`], [`BodyEnd`] |
+//! | [`Policy`] | what a group does about failures: [`FailFast`], [`CollectAll`], [`FirstSuccess`], [`Quorum`], [`Discard`] |
+//! | [`AtMost`] | each of them with a limit: [`SpawnPermit`], [`NoRoom`], [`Unlimited`] |
+//! | [`Outcome`] | what a group came to: [`Slot`] by slot, and in [`Counts`] |
+//! | [`map`], [`for_each`], [`hedged`] | a group over the [`Items`] of an iterator or stream, or over attempts |
+//!
+//! | **Cancellation and time** | |
+//! |---|---|
+//! | [`check()`], [`cancelled()`], [`is_cancelled()`] | the context of whoever is polled; [`Context`]: one to keep and send anywhere |
+//! | [`timeout()`], [`deadline_at()`], [`shielded()`] | a deadline for all that is below, and time to clean up; [`deadline()`], [`time_left()`] |
+//! | [`sleep()`], [`sleep_until()`], [`until_cancelled()`] | waits after which you go on when a foreign one would be dropped |
+//! | [`Cancelled`] | the error of every wait that was cut: its [`Cause`], and the [`Origin`] |
+//! | [`with_value()`], [`value()`] | values that go down the tree |
+//! | [`propagate`] | deadlines across processes |
+//!
+//! | **Several futures in one task** | |
+//! |---|---|
+//! | [`race()`], [`race_all()`] | the first value; the losers are dropped ([`Either`], [`Race`]) |
+//! | [`join()`], [`join_all()`], [`try_join()`], [`try_join_all()`] | all values, or the first error ([`Join`], [`TryJoin`]) |
+//! | [`merge()`], [`merge_all()`] | several streams as one ([`Merge`], [`Merged`]) |
+//!
+//! Ends of queues and channels, and the rights to fire a signal, are held by tasks, and who holds them is known. Every end has a
+//! free form, `FreeTx` for example, that may be kept anywhere, and whose holder counts as unknown.
+//!
+//! | **Who holds what** | |
+//! |---|---|
+//! | [`Cx`] | a task's own context: makes and binds its ends |
+//! | [`Shared`] | an object of several tasks ([`FreeShared`]) |
+//! | [`Carry`], [`Bind`], [`TaskFn`] | what [`Scope::spawn_with`] hands over |
+//!
+//! | **Queues** | |
+//! |---|---|
+//! | [`Tx`], [`Rx`] | the ends of a bounded queue ([`FreeTx`], [`FreeRx`]); [`RxStream`], [`FreeRxStream`]: as a stream |
+//! | [`Bound`], [`Overflow`] | how much it holds, and what a send into a full one does |
+//! | [`Permit`] | room, before there is an item to put there |
+//! | [`Delivery`] | an item that comes back unless it is acknowledged ([`FreeDelivery`]) |
+//! | [`Sources`], [`Source`], [`FromSource`] | many named sources in one queue, taken in turns ([`FreeSources`], [`FreeSource`]) |
+//! | [`SendError`], [`TryRecvError`], [`CloseReason`] | why not |
+//! | [`QueueStats`], [`LaneStats`], [`Holder`] | its books; [`observe`], [`ObservedQueue`]: those of a queue of your own |
+//!
+//! | **Other channels** | |
+//! |---|---|
+//! | [`Reply`], [`Answer`] | one answer ([`NoAnswer`], [`FreeReply`], [`FreeAnswer`]) |
+//! | [`WatchTx`], [`WatchRx`] | the latest value ([`WatchError`], [`FreeWatchTx`], [`FreeWatchRx`]) |
+//! | [`BroadcastTx`], [`BroadcastRx`] | every item to everybody ([`Sent`], [`Lagged`], [`BroadcastError`], [`FreeBroadcastTx`], [`FreeBroadcastRx`]) |
+//! | [`RendezvousTx`], [`RendezvousRx`] | a hand-over without a buffer ([`FreeRendezvousTx`], [`FreeRendezvousRx`]) |
+//! | [`ChannelStats`] | their books |
+//!
+//! | **Locks and signals** | |
+//! |---|---|
+//! | [`Mutex`], [`RwLock`] | a value, used in a closure or under a guard ([`MutexGuard`], [`ReadGuard`], [`WriteGuard`]) |
+//! | [`Semaphore`] | permits, in amounts ([`SemaphorePermit`], [`OwnedPermit`], [`FreePermit`], [`AcquireError`], [`TryAcquireError`]) |
+//! | [`Notify`], [`Notifier`] | "look again" ([`NotifyError`], [`FreeNotifier`]) |
+//! | [`Latch`], [`Count`] | a gate that opens when everything that holds it shut is gone ([`FreeCount`]) |
+//! | [`Seat`] | a barrier is its seats ([`Arrived`], [`BarrierError`], [`FreeSeat`]) |
+//!
+//! | **The process** | |
+//! |---|---|
+//! | [`main`], [`Runner`] | signals, drain, cancel, abort |
+//! | [`draining()`], [`until_draining()`], [`shut_down()`] | the beginning of the end |
+//! | [`drain_phase()`], [`DrainPhase`] | the order in which parts of a program finish |
+//! | [`Report`] | how it ended: [`Reason`], [`Phase`], [`PhaseTime`], [`Straggler`]; [`Blockers`]: who holds up the end |
+//! | [`Panic`], [`PanicClass`], [`bad_input`] | panics as values, and bugs apart from bad input; [`panics()`], [`PanicStats`], [`TaskPanics`] |
+//!
+//! | **Knowing what goes on** | |
+//! |---|---|
+//! | [`tree()`] | everything that lives, as text and as JSON: [`Tree`], [`ScopeInfo`], [`TaskInfo`], [`TaskState`], [`WaitInfo`] |
+//! | [`contended()`] | who waits for which lock, queue or channel, and who holds it: [`ResourceInfo`], [`ResourceKind`], [`ResourceState`], [`WaiterInfo`], [`HolderInfo`], [`EndInfo`] |
+//!
+//! | **Tests** | |
+//! |---|---|
+//! | [`test`](macro@test) | fails if a task is left behind, and says which |
+//! | [`testing`] | schedules by seed, capacity one, cuts at every await |
+//!
+//! # Cargo features
+//!
+//! None is on by default.
+//!
+//! - `test-util`, for tests: `#[bowline::test]` with a paused clock, schedules and the capacity sweep; `Runner::run_paused`;
+//!   `testing::cancel_everywhere` and the like.
+//! - `tokio-util`: `Context::to_token` and `with_token`, from and to a `CancellationToken`.
 
 mod carry;
 mod cause;

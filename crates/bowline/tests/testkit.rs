@@ -443,6 +443,24 @@ fn a_bare_task_that_panicked_fails_the_test_unless_it_says_that_it_does() {
 }
 
 #[test]
+fn a_panic_in_a_group_that_keeps_no_results_fails_the_test_unless_it_was_expected() {
+    let spawned = |panics: fn()| {
+        failure(OPTIONS, async || {
+            let ended = bowline::group("connections", bowline::Discard, async |g| {
+                g.spawn("connection", async move {
+                    panics();
+                    Ok::<_, Cancelled>(())
+                });
+            });
+            assert_eq!(ended.await.counts().panicked, 1);
+        })
+    };
+    let text = spawned(|| panic!("nobody looks")).expect("it panics");
+    assert!(text.contains("had a panic that nobody is told of: task `connection` panicked at"), "{text}");
+    assert_eq!(spawned(|| bowline::bad_input("of a stranger")), None);
+}
+
+#[test]
 fn a_panic_that_the_test_catches_itself_does_not_fail_it() {
     let failure = failure(OPTIONS, || async {
         assert!(catch_unwind(|| panic!("expected")).is_err());

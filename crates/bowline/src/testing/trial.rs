@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use crate::node::Node;
-use crate::panic::Panic;
+use crate::panic::{Panic, PanicClass};
 use crate::record;
 use crate::root::{self, RootState};
 use crate::sync::LockExt;
@@ -142,8 +142,11 @@ pub(crate) fn note_foreign_panic(info: &PanicHookInfo<'_>) {
     }
 }
 
-/// Notes the panic of a task whose group keeps no results: its owner sees a count.
+/// Notes the panic of a task whose group keeps no results: its owner sees a count. One that was expected is no news.
 pub(crate) fn note_unkept_panic(node: &Node, panic: &Panic) {
+    if panic.class() == PanicClass::Expected {
+        return;
+    }
     if let Some(trial) = node.root.as_ref().and_then(|root| root.trial()) {
         trial.unheard.lock_unpoisoned().push(panic.to_string());
     }
