@@ -8,12 +8,10 @@
 //!    a cancel that misses a task does not wake it.
 //! 3. No record is dropped under the lock: it may hold a foreign waker, whose drop is user code.
 
-use std::sync::{Arc, Mutex};
-
 use crate::node::Node;
 use crate::record::{Kind, Record};
 use crate::site::Site;
-use crate::sync::LockExt;
+use crate::sync::{Arc, LockExt, Mutex};
 
 /// How many records of ended tasks a list keeps for reuse, about 120 bytes each.
 const KEPT_FOR_REUSE: usize = 1_024;

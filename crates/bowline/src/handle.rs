@@ -6,10 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::task::JoinHandle;
-
 use crate::cause::{Cancelled, Cause};
 use crate::record::{ABORT, CANCEL, Record};
+use crate::spawner::JoinHandle;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
 

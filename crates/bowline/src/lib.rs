@@ -125,6 +125,8 @@ mod group;
 mod handle;
 mod holders;
 mod lock;
+#[cfg(all(test, any(bowline_loom, bowline_shuttle)))]
+mod models;
 mod node;
 mod opening;
 mod panic;
@@ -139,6 +141,7 @@ mod share;
 mod shutdown;
 mod site;
 mod sleep;
+mod spawner;
 mod sync;
 mod timeout;
 mod track;

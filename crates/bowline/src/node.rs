@@ -20,8 +20,6 @@
 
 use std::any::Any;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use tokio::time::Instant;
@@ -33,7 +31,8 @@ use crate::panic::Panic;
 use crate::record::{ABORT, CANCEL, CLOSED, Kind, Record};
 use crate::root::{Membership, RootState};
 use crate::site::Site;
-use crate::sync::LockExt;
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::{Arc, LockExt, Mutex, MutexGuard, OnceLock};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NodeKind {

@@ -13,8 +13,6 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::Waker;
 
 use crate::cause::{Cancelled, Cause};
@@ -24,7 +22,8 @@ use crate::context::{Followed, Followers};
 use crate::node::{Node, NodeKind};
 use crate::queue::ObservedQueue;
 use crate::site::Site;
-use crate::sync::LockExt;
+use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::{Arc, LockExt, Mutex, OnceLock, Weak};
 use crate::wait::Wait;
 
 /// Asked to end at the next await.
@@ -151,11 +150,11 @@ impl Record {
         self.site = site;
         self.kind = kind;
         self.born = clock::coarse_millis();
-        *self.flags.get_mut() = 0;
-        *self.polls.get_mut() = 0;
-        *self.wait.get_mut() = 0;
-        *self.shields.get_mut() = 0;
-        *self.waker_is.get_mut() = NO_WAKER;
+        self.flags = AtomicU32::new(0);
+        self.polls = AtomicU32::new(0);
+        self.wait = AtomicU64::new(0);
+        self.shields = AtomicU32::new(0);
+        self.waker_is = AtomicU8::new(NO_WAKER);
         true
     }
 
@@ -440,6 +439,7 @@ const IDS_PER_BLOCK: u64 = 256;
 
 /// Ids of tasks, strands, nodes and queues: unique in the process, dense enough for people.
 pub(crate) fn next_id() -> u64 {
+    use std::sync::atomic::AtomicU64; // outlives a model's run
     static NEXT: AtomicU64 = AtomicU64::new(0);
     thread_local! {
         static BLOCK: std::cell::Cell<(u64, u64)> = const { std::cell::Cell::new((0, 0)) };
@@ -457,10 +457,17 @@ pub(crate) fn next_id() -> u64 {
     })
 }
 
-thread_local! {
-    // `ManuallyDrop`: a thread-local without a destructor costs no check per access. Nothing is lost by it, since whoever
-    // enters also leaves.
-    static CURRENT: RefCell<ManuallyDrop<Option<Arc<Record>>>> = const { RefCell::new(ManuallyDrop::new(None)) };
+// `ManuallyDrop`: a thread-local without a destructor costs no check per access. Nothing is lost by it, since whoever enters
+// also leaves.
+type Current = RefCell<ManuallyDrop<Option<Arc<Record>>>>;
+
+#[cfg(not(bowline_loom))]
+crate::sync::thread_local! {
+    static CURRENT: Current = const { RefCell::new(ManuallyDrop::new(None)) };
+}
+#[cfg(bowline_loom)]
+crate::sync::thread_local! {
+    static CURRENT: Current = RefCell::new(ManuallyDrop::new(None));
 }
 
 /// Makes `record` the ambient one and returns the former.

@@ -23,6 +23,7 @@ use crate::panic::Panic;
 use crate::queue::{Bound, Overflow, Rx, Tx};
 use crate::record::{ABORT, CANCEL, Kind, Record};
 use crate::site::Site;
+use crate::spawner::{self, JoinHandle};
 use crate::track::{End, Ending, Strand, Tracked};
 
 /// Runs `body` with a scope that owns every task spawned into it, and returns when the last one is gone.
@@ -416,20 +417,14 @@ where
     Ok(Handle::running(spawn_tracked::<_, OfScope<T, E>>(record, future), kept))
 }
 
-/// The one place where a task of ours becomes one of tokio's.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "every spawn of the toolkit ends here, with an owner and a name"
-)]
-pub(crate) fn spawn_tracked<F, O>(record: Arc<Record>, future: F) -> tokio::task::JoinHandle<O::Ended>
+pub(crate) fn spawn_tracked<F, O>(record: Arc<Record>, future: F) -> JoinHandle<O::Ended>
 where
     F: Future<Output = O::Output> + Send + 'static,
     O: Ending + 'static,
 {
-    tokio::spawn(Tracked::<F, O>::new(record, future))
+    spawner::spawn(Tracked::<F, O>::new(record, future))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the blocking lane of the toolkit, with an owner and a name")]
 fn spawn_blocking_into<T, E, F>(
     node: &Arc<Node>,
     name: &'static str,
@@ -443,8 +438,7 @@ where
 {
     let record = list(node, name, place, Kind::Blocking)?;
     let kept = Arc::clone(&record);
-    let task =
-        tokio::task::spawn_blocking(move || crate::track::run_blocking::<_, OfScope<T, E>>(record, work));
+    let task = spawner::spawn_blocking(move || crate::track::run_blocking::<_, OfScope<T, E>>(record, work));
     Ok(Handle::running(task, kept))
 }
 

@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex};
 
 use crate::carry::{Bind, Carry, Cx};
 use crate::holders::{FREE, Holders, IN_TRANSIT};
 use crate::site::Site;
-use crate::sync::LockExt;
+use crate::sync::{Arc, LockExt, Mutex};
 
 struct Object<S> {
     site: &'static Site,

@@ -12,8 +12,6 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
@@ -22,6 +20,8 @@ use crate::cause::Cancelled;
 use crate::node::Node;
 use crate::panic::{Panic, caught};
 use crate::record::{self, ABORT, CANCEL, Kind, Record};
+use crate::sync::Arc;
+use crate::sync::atomic::{Ordering, fence};
 #[cfg(feature = "test-util")]
 use crate::testing::trial;
 use crate::wait::Wait;

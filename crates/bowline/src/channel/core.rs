@@ -1,6 +1,5 @@
 //! The frame all channels stand in: one lock, the books, and ends that know where they are booked.
 
-use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
 use super::wait::Waiter;
@@ -11,7 +10,7 @@ use crate::queue::Holder;
 use crate::record::{self, next_id};
 use crate::resource::{self, Facts, Resource, ResourceKind, ResourceState, RightFact, WaiterFact};
 use crate::site::Site;
-use crate::sync::LockExt;
+use crate::sync::{Arc, LockExt, Mutex};
 
 /// The two sides of every channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

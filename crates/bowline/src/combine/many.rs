@@ -12,7 +12,6 @@
 use std::collections::VecDeque;
 use std::future::IntoFuture;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use futures_core::Stream;
@@ -23,7 +22,7 @@ use super::merge::Merge;
 use super::race::Race;
 use super::slot::{Arm, Each, Keep, Once, Slot, Sure};
 use crate::context::is_cancelled;
-use crate::sync::LockExt;
+use crate::sync::{Arc, LockExt, Mutex};
 
 /// The arms of a list.
 pub struct Many<A> {

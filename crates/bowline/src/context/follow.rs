@@ -1,12 +1,11 @@
 //! What outsiders look at, and are woken by, when a record is cancelled or ends.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Waker;
 
 use crate::cause::{Cancelled, Cause};
-use crate::sync::LockExt;
+use crate::sync::atomic::{AtomicBool, Ordering, fence};
+use crate::sync::{Arc, LockExt, Mutex, OnceLock};
 
 /// One per record that anybody follows.
 #[derive(Default)]

@@ -29,9 +29,6 @@ mod task;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
-
-use tokio::task::JoinHandle;
 
 pub use each::{Items, for_each, map};
 pub use hedge::hedged;
@@ -46,7 +43,8 @@ use crate::node::{Counts, Failure, Node, NodeKind};
 use crate::opening::{Opened, Ran};
 use crate::record::{CANCEL, Kind};
 use crate::scope::{ScopeClosed, list, spawn_tracked};
-use crate::sync::LockExt;
+use crate::spawner::JoinHandle;
+use crate::sync::{Arc, LockExt, Mutex};
 use crate::track::{End, Strand};
 use outcome::FirstFailure;
 use policy::GroupNode;

@@ -10,14 +10,12 @@
 //!    fewer tasks than there are.
 //! 2. A decision (enough, or out of reach) is taken under the lock of [`Votes`], and acted upon after it.
 
-use std::sync::{Arc, Mutex, Weak};
-
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::cause::Cause;
 use crate::node::Node;
 use crate::record::{self, CANCEL};
-use crate::sync::LockExt;
+use crate::sync::{Arc, LockExt, Mutex, Weak};
 
 /// What a group does about failures and results: one of [`FailFast`], [`CollectAll`], [`Discard`], [`FirstSuccess`] and
 /// [`Quorum`], or one of them [`AtMost`] so many at a time. It cannot be implemented outside of this crate.

@@ -8,7 +8,6 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::blockers::{OnBlockers, Stage, Straggler, Teller, stragglers};
@@ -22,6 +21,7 @@ use crate::panic::Panic;
 use crate::record::{ABORT, CANCEL};
 use crate::root::{Phase, RootState};
 use crate::runner::Root;
+use crate::spawner::JoinHandle;
 use crate::tree::{self, TaskState};
 
 /// Share of the budget for draining.

@@ -5,7 +5,6 @@ mod sending;
 mod views;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, Weak};
 use std::task::Waker;
 
 use super::few::Few;
@@ -17,7 +16,7 @@ use crate::holders::Holders;
 use crate::record::next_id;
 use crate::resource::{self, Resource, Who};
 use crate::site::Site;
-use crate::sync::LockExt;
+use crate::sync::{Arc, LockExt, Mutex, Weak};
 
 pub(super) struct Chan<T> {
     pub(super) id: u64,

@@ -1,6 +1,5 @@
 //! What receivers ask of the queue.
 
-use std::sync::MutexGuard;
 use std::task::Waker;
 
 use super::super::TryRecvError;
@@ -9,7 +8,7 @@ use super::super::lane::Queued;
 use super::super::lanes::LaneId;
 use super::super::line::{Place, Standing};
 use super::{Chan, Mode, Receipt, State, Taken};
-use crate::sync::LockExt;
+use crate::sync::{LockExt, MutexGuard};
 
 impl<T> Chan<T> {
     /// Takes the first item that is promised to nobody.

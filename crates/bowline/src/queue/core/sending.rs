@@ -1,6 +1,5 @@
 //! What senders ask of the queue.
 
-use std::sync::MutexGuard;
 use std::task::Waker;
 
 use super::super::few::Few;
@@ -8,7 +7,7 @@ use super::super::lanes::LaneId;
 use super::super::line::Standing;
 use super::super::{CloseReason, Overflow, SendError};
 use super::{Chan, PERMIT_BYTES, Room, State};
-use crate::sync::LockExt;
+use crate::sync::{LockExt, MutexGuard};
 
 impl<T> Chan<T> {
     /// Puts in what is in `item`. `fresh` is a place for a clone of the waker, absent if the sender does not wait.

@@ -1,0 +1,249 @@
+//! The words of a node and a record, every order of steps.
+//!
+//! A task is a thread that polls a [`Tracked`] future to its end; loom calls it a deadlock if a wake-up is lost.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::task::Poll;
+
+use loom::future::block_on;
+use loom::model;
+use loom::thread;
+
+use crate::cause::{Cancelled, Cause};
+use crate::node::{Alive, Node, NodeKind};
+use crate::panic::Panic;
+use crate::record::{ABORT, CANCEL, Kind, Record};
+use crate::site::{self, Site};
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::track::{Ending, Tracked};
+
+fn open(name: &'static str, parent: Option<Arc<Record>>) -> Alive {
+    Node::open(site::intern(name, std::panic::Location::caller()), NodeKind::Scope, parent, None, false)
+}
+
+fn list(node: &Arc<Node>, name: &'static str, kind: Kind) -> Result<Arc<Record>, Cause> {
+    node.list(Site { name, place: std::panic::Location::caller() }, kind)
+}
+
+/// Whether a task came to a value or was cancelled.
+struct Said<T>(PhantomData<fn(T)>);
+
+impl<T: Send + 'static> Ending for Said<T> {
+    type Output = T;
+    type Ended = Result<T, Cause>;
+
+    fn value(_: &Arc<Record>, value: T) -> Self::Ended {
+        Ok(value)
+    }
+
+    fn panicked(_: &Arc<Record>, panic: Panic) -> Self::Ended {
+        panic!("{panic}")
+    }
+
+    fn cancelled(_: &Arc<Record>, cancelled: Cancelled) -> Self::Ended {
+        Err(cancelled.cause().clone())
+    }
+}
+
+/// Runs a task that waits for something that never comes.
+fn run_parked(record: Arc<Record>) -> Result<Infallible, Cause> {
+    block_on(Tracked::<_, Said<Infallible>>::new(record, std::future::pending()))
+}
+
+/// Waits until the node is gone, as its closer does.
+fn close(alive: Alive) {
+    let done = alive.node().done();
+    drop(alive);
+    block_on(poll_fn(|cx| done.poll(cx)));
+    assert!(done.is_gone());
+}
+
+#[test]
+fn a_task_that_parks_while_it_is_cancelled_ends() {
+    model(|| {
+        let alive = open("scope", None);
+        let record = list(alive.node(), "task", Kind::Task).unwrap();
+        let task = thread::spawn(move || run_parked(record));
+        alive.node().cancel(CANCEL, &Cause::Requested("enough"));
+        assert_eq!(task.join().unwrap().unwrap_err(), Cause::Requested("enough"));
+        close(alive);
+    });
+}
+
+#[test]
+fn a_task_that_parks_while_it_is_aborted_by_its_handle_ends() {
+    model(|| {
+        let alive = open("scope", None);
+        let record = list(alive.node(), "task", Kind::Task).unwrap();
+        let handle = Arc::clone(&record);
+        let task = thread::spawn(move || run_parked(record));
+        handle.cancel(CANCEL | ABORT, &Cause::Aborted);
+        assert_eq!(task.join().unwrap().unwrap_err(), Cause::Aborted);
+        drop(handle);
+        close(alive);
+    });
+}
+
+#[test]
+fn a_node_opened_while_its_ancestors_are_cancelled_is_cancelled() {
+    model(|| {
+        let alive = open("outer", None);
+        let record = list(alive.node(), "task", Kind::Task).unwrap();
+        let task = thread::spawn(move || {
+            let inner = open("inner", Some(Arc::clone(&record)));
+            let seen = Arc::clone(inner.node());
+            drop(inner);
+            record.node.release(record.kind);
+            seen
+        });
+        alive.node().cancel(CANCEL, &Cause::Requested("enough"));
+        let inner = task.join().unwrap();
+        assert_eq!(inner.flags() & CANCEL, CANCEL, "neither the walk nor the new node saw the other");
+        assert_eq!(inner.cause(), Some(Cause::Requested("enough")));
+        close(alive);
+    });
+}
+
+#[test]
+fn a_node_is_gone_after_its_tasks_and_sees_what_they_did() {
+    model(|| {
+        let alive = open("scope", None);
+        let did = Arc::new(AtomicBool::new(false));
+        let record = list(alive.node(), "task", Kind::Task).unwrap();
+        let task = {
+            let did = Arc::clone(&did);
+            thread::spawn(move || {
+                did.store(true, Ordering::Relaxed);
+                record.mark_ended();
+                record.node.release(record.kind);
+            })
+        };
+        close(alive);
+        assert!(did.load(Ordering::Relaxed), "gone before the task was");
+        task.join().unwrap();
+    });
+}
+
+#[test]
+fn a_spawn_from_elsewhere_is_refused_or_waited_for() {
+    model(|| {
+        let alive = open("scope", None);
+        let handle = Arc::clone(alive.node());
+        let ended = Arc::new(AtomicBool::new(false));
+        let elsewhere = {
+            let ended = Arc::clone(&ended);
+            thread::spawn(move || match list(&handle, "late", Kind::Task) {
+                Ok(record) => {
+                    ended.store(true, Ordering::Relaxed);
+                    record.node.release(record.kind);
+                    true
+                }
+                Err(_) => false,
+            })
+        };
+        let done = alive.node().done();
+        drop(alive);
+        block_on(poll_fn(|cx| done.poll(cx)));
+        let ended_by_then = ended.load(Ordering::Relaxed);
+        let listed = elsewhere.join().unwrap();
+        assert!(!listed || ended_by_then, "a task was listed in a scope that was gone");
+    });
+}
+
+#[test]
+fn the_last_two_to_go_end_a_node_once() {
+    model(|| {
+        let outer = open("outer", None);
+        let body = outer.node().list_body();
+        let inner = open("inner", Some(body));
+        let tasks: Vec<_> = (0..2)
+            .map(|_| {
+                let record = list(inner.node(), "task", Kind::Task).unwrap();
+                thread::spawn(move || record.node.release(record.kind))
+            })
+            .collect();
+        drop(inner);
+        // Let go twice, the count of the outer node would pass zero and never come back to it.
+        close(outer);
+        for task in tasks {
+            task.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_daemon_is_cancelled_when_the_last_task_is_gone_and_then_the_node_is_too() {
+    model(|| {
+        let alive = open("scope", None);
+        let daemon = list(alive.node(), "daemon", Kind::Daemon).unwrap();
+        let task = list(alive.node(), "task", Kind::Task).unwrap();
+        let daemon = thread::spawn(move || run_parked(daemon));
+        let task = thread::spawn(move || task.node.release(task.kind));
+        close(alive);
+        assert_eq!(daemon.join().unwrap().unwrap_err(), Cause::ScopeEnding);
+        task.join().unwrap();
+    });
+}
+
+#[test]
+fn a_daemon_that_opens_a_scope_while_its_own_becomes_idle_is_told() {
+    model(|| {
+        let alive = open("scope", None);
+        let daemon = list(alive.node(), "daemon", Kind::Daemon).unwrap();
+        let daemon = thread::spawn(move || {
+            let inner = open("inner", Some(Arc::clone(&daemon)));
+            assert!(inner.node().parent().is_some(), "a daemon that lives may open scopes");
+            let task = list(inner.node(), "below", Kind::Task);
+            if let Ok(task) = task {
+                assert_eq!(run_parked(task).unwrap_err(), Cause::ScopeEnding);
+            }
+            drop(inner);
+            daemon.mark_ended();
+            daemon.node.release(daemon.kind);
+        });
+        close(alive);
+        daemon.join().unwrap();
+    });
+}
+
+#[test]
+fn the_first_cause_wins_and_is_there_when_the_flag_is() {
+    model(|| {
+        let alive = open("scope", None);
+        let node = Arc::clone(alive.node());
+        let other = thread::spawn(move || node.cancel(CANCEL, &Cause::Requested("theirs")));
+        alive.node().cancel(CANCEL, &Cause::Requested("ours"));
+        let seen = alive.node().cause();
+        assert!(seen.is_some(), "cancelled, and nobody says why");
+        other.join().unwrap();
+        assert_eq!(alive.node().cause(), seen);
+        close(alive);
+    });
+}
+
+/// A poll that is ready at once.
+#[test]
+fn a_task_that_ends_while_it_is_cancelled_ends_one_way_or_the_other() {
+    model(|| {
+        let alive = open("scope", None);
+        let record = list(alive.node(), "task", Kind::Task).unwrap();
+        let mut polled = false;
+        let twice = poll_fn(move |cx| {
+            if std::mem::replace(&mut polled, true) {
+                return Poll::Ready(7);
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        });
+        let task = thread::spawn(move || block_on(Tracked::<_, Said<i32>>::new(record, twice)));
+        alive.node().cancel(CANCEL, &Cause::Requested("enough"));
+        match task.join().unwrap() {
+            Ok(value) => assert_eq!(value, 7),
+            Err(cause) => assert_eq!(cause, Cause::Requested("enough")),
+        }
+        close(alive);
+    });
+}
