@@ -190,9 +190,8 @@ fn step<F: Future>(
 /// Stores the waker of a task or strand that is pending, and comes back at once if a cancel was missed meanwhile.
 fn park(record: &Arc<Record>, cx: &Context<'_>) {
     record.remember_waker(cx.waker());
-    // Pairs with the fence in `Record::wake`: the canceller raised the flag before it looked for a waker, we stored the
-    // waker before we look for the flag; one of us sees the other.
-    fence(Ordering::SeqCst);
+    // The canceller raised the flag before it looked for a waker, we stored the waker before we look for the flag, and both
+    // took the waker's lock in between: one of us sees the other.
     let flags = record.flags();
     if flags & ABORT != 0 || (flags & CANCEL != 0 && !record.is_shielded()) {
         record.wake();
@@ -336,8 +335,10 @@ impl Leaf {
     pub(crate) fn park(&mut self, cx: &Context<'_>, wait: Wait) -> Result<(), Cancelled> {
         Self::check().inspect_err(|_| self.clear())?;
         self.stand_by(cx, wait);
-        // Pairs with the fence in `Record::wake`, as at a task's root.
-        fence(Ordering::SeqCst);
+        if self.registered.is_some() {
+            // Not behind the lock of the task's waker, as at a task's root: pairs with the fence in `Record::wake`.
+            fence(Ordering::SeqCst);
+        }
         Self::check().inspect_err(|_| self.clear())
     }
 
