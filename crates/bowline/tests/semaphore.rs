@@ -79,7 +79,7 @@ async fn destroyed_permits_end_the_waits_that_can_no_longer_be_met() -> Result<(
     Ok(())
 }
 
-/// cowprotocol/services#4804: a setting of "0 = unlimited" became `Semaphore(0)`, and nobody ever passed.
+/// cowprotocol#4804: a setting of "0 = unlimited" became `Semaphore(0)`, and nobody ever passed.
 #[bowline::test]
 async fn zero_permits_is_an_error_at_the_place_of_construction() {
     let panic = catch_unwind(|| Semaphore::new("unlimited?", 0)).expect_err("it must not come to life");
