@@ -60,7 +60,7 @@ async fn main() -> anyhow::Result<()> {
     };
     tokio::select! {
         ended = serve(listener, mail_server, stopping.cancelled_owned()) => drop(ended?),
-        broken = slow => broken?,
+        broken = slow => match broken? {},
         () = too_late => bail!("the shutdown took too long"),
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! A mail server that is as slow as it is told to be, and a demonstration that fills the queue and then shuts down.
 
+use std::convert::Infallible;
 use std::future::Future;
-use std::io;
 use std::sync::Mutex;
 
 use bowline::{Either, race};
@@ -16,7 +16,7 @@ use super::{QUEUED_MAILS, serve};
 pub(crate) async fn mail_server<F>(
     listener: TcpListener,
     mut before_reply: impl FnMut(String) -> F,
-) -> io::Result<()>
+) -> anyhow::Result<Infallible>
 where
     F: Future<Output = ()>,
 {
@@ -60,7 +60,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     };
     let programs = async { tokio::try_join!(serve(listener, mail, stopped), sign_ups) };
     match race(mail_server, programs).await {
-        Either::Left(broken) => broken?,
+        Either::Left(broken) => match broken? {},
         Either::Right(ended) => {
             let (sent, ()) = ended?;
             println!("stopped with {sent} mails sent");

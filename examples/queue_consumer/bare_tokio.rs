@@ -28,6 +28,8 @@ mod demo;
 const WORKERS: usize = 4;
 /// Messages taken from the source and not yet in a worker's hands: what a stop has to finish besides those.
 const READ_AHEAD: usize = 4;
+/// A message that fails so often is put aside.
+const ATTEMPTS: u32 = 3;
 /// From the signal to the end, whatever happens.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -46,15 +48,15 @@ async fn main() -> Result<()> {
     println!(
         "consuming from a built-in broker at {address}; dead letters go to ./dead-letters.txt; try: Ctrl-C"
     );
-    let acked = watch::Sender::new(0);
-    let broker = demo::broker(listener, demo::orders(10_000), Duration::from_millis(200), &acked);
+    let orders = demo::orders(10_000);
+    let broker = demo::broker(listener, orders, Duration::from_millis(200), watch::Sender::new(0));
     let source = TcpStream::connect(address).await?;
     let too_late = async {
         stopping.cancelled().await;
         tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
     };
     tokio::select! {
-        broken = broker => broken?,
+        broken = broker => match broken? {},
         booked = consume(source, "dead-letters.txt".into(), stopping.cancelled()) => println!("booked {} cents", booked?),
         () = too_late => bail!("the shutdown took too long"),
     }
@@ -139,7 +141,14 @@ async fn work(
     loop {
         // A worker that waits for a message holds the lock the others wait for: it serves as their queue.
         let Some(message) = inbox.lock().await.recv().await else { return Ok(booked_cents) };
-        match book(&message).await {
+        let mut attempt = 1;
+        let booked = loop {
+            match book(&message).await {
+                Err(_) if attempt < ATTEMPTS => attempt += 1,
+                booked => break booked,
+            }
+        };
+        match booked {
             Ok(cents) => booked_cents += cents,
             Err(poison) => {
                 let letter = format!("{} {} ({poison})\n", message.id, message.payload);

@@ -3,7 +3,7 @@
 //! The protocol is one of lines: the broker pushes `ID PAYLOAD`, the consumer answers `ack ID`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use bowline::{Either, race};
@@ -25,8 +25,8 @@ pub(crate) async fn broker(
     listener: TcpListener,
     mut waiting: VecDeque<(u64, String)>,
     pace: Duration,
-    acked: &watch::Sender<u64>,
-) -> io::Result<()> {
+    acked: watch::Sender<u64>,
+) -> anyhow::Result<Infallible> {
     loop {
         let (lines, mut out) = accept(&listener).await.into_split();
         let mut lines = BufReader::new(lines).lines();
@@ -70,7 +70,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let dead_letters = std::env::temp_dir().join(format!("dead-letters-{}", address.port()));
     let acked = watch::Sender::new(0);
     let mut seen = acked.subscribe();
-    let broker = broker(listener, orders(ORDERS), Duration::ZERO, &acked);
+    let broker = broker(listener, orders(ORDERS), Duration::ZERO, acked);
     let mut booked_cents = 0;
     let runs = async {
         for goal in [STOP_AFTER, ORDERS] {
@@ -88,7 +88,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
         anyhow::Ok(())
     };
     match race(broker, runs).await {
-        Either::Left(broken) => broken?,
+        Either::Left(broken) => match broken? {},
         Either::Right(ended) => ended?,
     }
     let dead = std::fs::read_to_string(&dead_letters)?;

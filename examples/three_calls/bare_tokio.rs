@@ -45,7 +45,7 @@ async fn main() -> Result<()> {
     };
     tokio::select! {
         ended = serve => Ok(ended?),
-        broken = servers.run() => Ok(broken?),
+        broken = servers.run() => match broken? {},
         () = too_late => bail!("the shutdown took too long"),
     }
 }

@@ -13,7 +13,7 @@ use anyhow::{Result, ensure};
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use bowline::{CollectAll, Either, Slot, draining, group, race, timeout};
+use bowline::{CollectAll, Slot, draining, group, scope, timeout};
 use bowline_examples::{demo_wanted, listen, port_or, request};
 
 mod demo;
@@ -32,10 +32,11 @@ async fn main() -> Result<()> {
     let (listener, address) = listen(port_or(3002)).await?;
     println!("try: curl http://{address}/page    (one of three upstreams never answers; Ctrl-C ends)");
     let app = Router::new().route("/page", get(show)).with_state(upstreams);
-    let serve = axum::serve(listener, app).with_graceful_shutdown(draining()).into_future();
-    match race(servers.run(), serve).await {
-        Either::Left(ended) | Either::Right(ended) => Ok(ended?),
-    }
+    scope("program", async |s| {
+        s.spawn_daemon("upstreams", async move { Ok(servers.run().await?) });
+        Ok(axum::serve(listener, app).with_graceful_shutdown(draining()).await?)
+    })
+    .await
 }
 
 async fn show(State(upstreams): State<[Upstream; 3]>) -> String {

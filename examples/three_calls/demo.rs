@@ -1,5 +1,6 @@
 //! Three upstream servers on loopback, the third of which never answers, and a demonstration that counts what is left open.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,18 +56,18 @@ impl Servers {
     }
 
     /// Answers for ever.
-    pub(crate) async fn run(&self) -> io::Result<()> {
+    pub(crate) async fn run(&self) -> io::Result<Infallible> {
         let [profile, orders, advice] = &self.listeners;
         let answers = [Some("Ann"), Some("3 open orders"), None];
-        tokio::try_join!(
+        let (never, ..) = tokio::try_join!(
             self.answer(profile, answers[0]),
             self.answer(orders, answers[1]),
             self.answer(advice, answers[2])
         )?;
-        Ok(())
+        Ok(never)
     }
 
-    async fn answer(&self, listener: &TcpListener, body: Option<&str>) -> io::Result<()> {
+    async fn answer(&self, listener: &TcpListener, body: Option<&str>) -> io::Result<Infallible> {
         loop {
             let mut socket = accept(listener).await;
             self.open_sockets.send_modify(|open| *open += 1);
@@ -104,7 +105,7 @@ pub(crate) async fn run() -> Result<()> {
         Ok(())
     };
     match race(servers.run(), asked).await {
-        Either::Left(broken) => Ok(broken?),
+        Either::Left(broken) => match broken? {},
         Either::Right(ended) => ended,
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +16,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
@@ -27,6 +27,8 @@ use tokio_util::task::TaskTracker;
 
 mod demo;
 
+/// Connections at once; who comes then waits until one has ended.
+const MAX_CONNECTIONS: usize = 1_000;
 /// Frames a client may be behind. With [`MAX_MESSAGE_BYTES`] this bounds a connection at 1 MiB; then it is closed.
 const OUTBOX_FRAMES: usize = 16;
 /// Longer messages end the connection that sent them.
@@ -92,15 +94,22 @@ async fn serve(listener: TcpListener, stop: impl Future<Output = ()>) -> Result<
     let hub = tokio::spawn(hub(inbox));
     let connections = TaskTracker::new();
     let stopping = CancellationToken::new();
-    let mut stop = pin!(stop);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut id = 0;
-    loop {
-        let socket = tokio::select! {
-            () = &mut stop => break,
-            socket = accept(&listener) => socket,
-        };
-        id += 1;
-        connections.spawn(connection(id, socket, events.clone(), stopping.clone()));
+    let accepting = async {
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            let socket = accept(&listener).await;
+            id += 1;
+            let (events, stopping) = (events.clone(), stopping.clone());
+            connections.spawn(async move {
+                let _place = place; // moved in, or it would come back at once
+                connection(id, socket, events, stopping).await
+            });
+        }
+    };
+    tokio::select! {
+        () = stop => {}
+        () = accepting => {}
     }
     stopping.cancel();
     connections.close();

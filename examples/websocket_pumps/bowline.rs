@@ -1,16 +1,16 @@
 //! A chat room over WebSocket: each connection has a read pump and a write pump around a bounded outbox.
 //!
 //! Shown: whichever pump ends first ends the other; a client that does not read fills its outbox and is closed with 1008,
-//! the others notice nothing; Ctrl-C closes every connection with 1001 and waits for the goodbyes.
+//! the others notice nothing; there is a limit of connections; Ctrl-C closes every one with 1001 and waits for the goodbyes.
 //!
 //! What the bare form lacks: the pumps are two futures of one task, so there is no second task to forget, and both borrow
-//! what they share. The group owns every connection: `serve` cannot return while one lives. The reason of a cancellation
+//! what they share. The group owns every connection: `serve` cannot return while one lives, and the limit is the group's, so
+//! a place comes back however a connection ends. The reason of a cancellation
 //! travels with it, so the goodbye knows its close code. The hub holds the outboxes under its own name: a connection that
 //! waits for a frame nobody can send any more is visible as such.
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -29,6 +29,8 @@ use tokio_tungstenite::{WebSocketStream, accept_async_with_config};
 
 mod demo;
 
+/// Connections at once; who comes then waits until one has ended.
+const MAX_CONNECTIONS: usize = 1_000;
 /// Frames a client may be behind. With [`MAX_MESSAGE_BYTES`] this bounds a connection at 1 MiB; then it is closed.
 const OUTBOX_FRAMES: usize = 16;
 /// Longer messages end the connection that sent them.
@@ -68,15 +70,19 @@ async fn serve(listener: TcpListener, stop: impl Future<Output = ()>) -> Result<
     scope("room", async |s| {
         let (events, inbox) = s.queue("events", Bound::items(HUB_EVENTS), Overflow::Block);
         let hub = s.spawn_with("hub", inbox, hub);
-        group("connections", Discard, async |g| {
-            let mut stop = pin!(stop);
+        // How a single connection ended is of no interest here.
+        let _ = group("connections", Discard.at_most(MAX_CONNECTIONS), async |g| {
             let mut id = 0;
-            while let Either::Right(socket) = race(stop.as_mut(), accept(&listener)).await {
-                id += 1;
-                g.spawn_with("connection", events.clone(), async move |_cx, events| {
-                    connection(id, socket, events).await
-                });
-            }
+            let accepting = async {
+                while let Ok(place) = g.reserve().await {
+                    let socket = accept(&listener).await;
+                    id += 1;
+                    place.spawn_with("connection", events.clone(), async move |_cx, events| {
+                        connection(id, socket, events).await
+                    });
+                }
+            };
+            race(stop, accepting).await;
             g.cancel("the server is stopping");
         })
         .await;

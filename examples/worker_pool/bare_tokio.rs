@@ -6,7 +6,6 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "this is the bare form")]
 
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use bowline_examples::{accept, demo_wanted, listen, port_or};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +24,8 @@ mod demo;
 use demo::{Board, Job, render};
 
 const WORKERS: usize = 4;
+/// Editors at once; who comes then waits until one has left.
+const MAX_EDITORS: usize = 100;
 /// From the signal to the end, whatever happens.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -109,14 +110,20 @@ async fn edit(
 ) -> Result<()> {
     let editors = TaskTracker::new();
     let stopping = CancellationToken::new();
-    let mut stop = pin!(stop);
-    loop {
-        let socket = tokio::select! {
-            () = &mut stop => break,
-            socket = accept(&listener) => socket,
-        };
-        let (bell, board, stopping) = (bell.clone(), Arc::clone(&board), stopping.clone());
-        editors.spawn(async move { stopping.run_until_cancelled(take_edits(socket, bell, board)).await });
+    let places = Arc::new(Semaphore::new(MAX_EDITORS));
+    let accepting = async {
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            let socket = accept(&listener).await;
+            let (bell, board, stopping) = (bell.clone(), Arc::clone(&board), stopping.clone());
+            editors.spawn(async move {
+                let _place = place; // moved in, or it would come back at once
+                stopping.run_until_cancelled(take_edits(socket, bell, board)).await
+            });
+        }
+    };
+    tokio::select! {
+        () = stop => {}
+        () = accepting => {}
     }
     stopping.cancel();
     editors.close();

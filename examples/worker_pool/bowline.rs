@@ -9,10 +9,9 @@
 //! its result to be taken.
 
 use std::future::Future;
-use std::pin::pin;
 
 use anyhow::Result;
-use bowline::{Bound, Cx, Discard, Either, Overflow, Rx, Shared, Tx, draining, group, race, scope};
+use bowline::{Bound, Cx, Discard, Overflow, Rx, Shared, Tx, draining, group, race, scope};
 use bowline_examples::{accept, demo_wanted, listen, port_or};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,6 +21,8 @@ mod demo;
 use demo::{Board, Job, render};
 
 const WORKERS: usize = 4;
+/// Editors at once; who comes then waits until one has left.
+const MAX_EDITORS: usize = 100;
 
 #[bowline::main(name = "worker_pool", shutdown_within = "10s")]
 async fn main() -> Result<()> {
@@ -71,13 +72,17 @@ async fn edit(
     stop: impl Future<Output = ()>,
     (bell, board): (Tx<'_, ()>, Shared<'_, Board>),
 ) -> Result<()> {
-    group("editors", Discard, async |g| {
-        let mut stop = pin!(stop);
-        while let Either::Right(socket) = race(stop.as_mut(), accept(&listener)).await {
-            g.spawn_with("editor", (bell.clone(), board.clone()), async move |_cx, (bell, board)| {
-                take_edits(socket, &bell, &board).await
-            });
-        }
+    // An editor that cannot write has lost its own edits, and nobody else's.
+    let _ = group("editors", Discard.at_most(MAX_EDITORS), async |g| {
+        let accepting = async {
+            while let Ok(place) = g.reserve().await {
+                let socket = accept(&listener).await;
+                place.spawn_with("editor", (bell.clone(), board.clone()), async move |_cx, (bell, board)| {
+                    take_edits(socket, &bell, &board).await
+                });
+            }
+        };
+        race(stop, accepting).await;
         g.cancel("the server is stopping");
     })
     .await;

@@ -251,7 +251,8 @@ impl Cx {
 
 /// What may be handed over to a task: it is unbound from the giver (packed) and bound to the receiver.
 ///
-/// Implemented by all ends, by [`Shared`], by `()`, and by tuples, `Vec`s and `Option`s of them.
+/// Implemented by all ends, by deliveries and owned permits, by [`Shared`], by `()`, and by tuples, `Vec`s and `Option`s of
+/// them.
 pub trait Carry {
     /// The same thing on its way between two tasks.
     type Packed: Bind;

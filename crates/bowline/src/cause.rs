@@ -1,5 +1,4 @@
 //! Why work was asked to stop: [`Cause`], and [`Cancelled`], the error every interrupted wait returns.
-
 //!
 //! # Invariants
 //!

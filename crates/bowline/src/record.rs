@@ -160,7 +160,7 @@ impl Record {
 
     /// `CANCEL` and `ABORT` as this record sees them: its own and its node's.
     pub(crate) fn flags(&self) -> u32 {
-        // Acquire: pairs with the AcqRel in `Node::raise` and `Record::raise`; whoever sees the flag sees the cause.
+        // Acquire: pairs with the AcqRel in `Node::cancel_because` and `Record::cancel`; whoever sees the flag sees the cause.
         self.flags.load(Ordering::Acquire) | self.node.flags()
     }
 

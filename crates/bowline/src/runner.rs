@@ -53,7 +53,7 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// A runner whose root has this name in views.
+    /// Makes a runner whose root has this name in views.
     #[must_use]
     pub fn new(name: &'static str) -> Self {
         Self {

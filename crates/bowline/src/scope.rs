@@ -3,7 +3,8 @@
 //! # End
 //!
 //! The first error of a task, or of the body, cancels everybody else; the scope waits for all of them and returns that
-//! error. A panic does the same and goes on in the owner once all are gone. If the scope's future is dropped, its tasks are
+//! error. A panic does the same and goes on in the owner once all are gone. Daemons are cancelled when everybody else is
+//! gone, and waited for like the others. If the scope's future is dropped, its tasks are
 //! aborted, and those still ending keep the enclosing scope open: they are *adopted*, counted, and a failure in tests.
 
 use std::convert::Infallible;
@@ -199,8 +200,8 @@ impl<E: From<Cancelled> + Send + 'static> Scope<E> {
     /// scope("service", async |s| {
     ///     s.spawn_daemon("heartbeat", async {
     ///         loop {
-    ///             bowline::check()?;
-    ///             tokio::time::sleep(Duration::from_secs(25)).await;
+    ///             bowline::sleep(Duration::from_secs(25)).await?;
+    ///             println!("still here");
     ///         }
     ///     });
     ///     s.spawn("work", async { Ok(()) });

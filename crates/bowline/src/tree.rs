@@ -42,7 +42,7 @@ pub struct ScopeInfo {
     pub id: u64,
     /// The name given at creation.
     pub name: &'static str,
-    /// What it is: `root`, `scope`, `group`, `timeout`, `shielded`, `drain phase`.
+    /// What it is: `root`, `scope`, `group`, `timeout`, `shielded`, `drain phase`, `value`, `token`.
     pub kind: &'static str,
     /// `file:line` of its creation.
     pub place: String,
@@ -97,7 +97,7 @@ pub enum TaskState {
     Running,
     /// Waiting at a primitive of ours.
     Waiting(WaitInfo),
-    /// Waiting for something unknown: a socket, a timer, a foreign lock.
+    /// Waiting for something unknown: a socket, a foreign timer or lock.
     Parked,
     /// A closure on the blocking lane.
     Blocking,
@@ -108,9 +108,10 @@ pub enum TaskState {
 /// What a task waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WaitInfo {
-    /// The operation: `recv`, `send`, `join`, `close`, `cancelled`, `draining`.
+    /// The operation: `recv`, `lock`, `sleep` and so on; `join` is a handle, `close` a scope that waits for its tasks.
     pub op: &'static str,
-    /// Identity of the queue or task waited for, if the operation has one.
+    /// Identity of what is waited for, if the operation has one: a queue, channel or task here, a lock in
+    /// [`contended`](crate::contended()).
     pub on: Option<u64>,
     /// Since when.
     pub for_ms: u64,

@@ -10,8 +10,9 @@ use crate::wait::{Op, Wait};
 
 /// Waits until the process begins to shut down: take nothing new from here on, finish what was accepted.
 ///
-/// Returns at once if it already has. Where no [`Runner`](crate::Runner) runs it waits for ever. For a loop that takes things
-/// in, [`until_draining`] is shorter.
+/// Returns at once if it already has. Inside of a [`drain_phase`](crate::drain_phase()) it waits for the turn of that phase.
+/// In a test it waits for [`shut_down`]; where nothing of ours runs, for ever. For a loop that takes things in,
+/// [`until_draining`] is shorter.
 ///
 /// # Cancel safety
 ///

@@ -171,6 +171,8 @@ pub struct Group<T, E, P: Policy> {
 type Entries<T, E> = Mutex<Vec<(u64, &'static str, Entry<T, E>)>>;
 
 enum Entry<T, E> {
+    /// On its way to the runtime.
+    Listed,
     Spawned(JoinHandle<Option<Slot<T, E>>>),
     Refused(Cancelled),
 }
@@ -316,10 +318,16 @@ impl<T: Send + 'static, E: Send + 'static, P: Policy> GroupHandle<T, E, P> {
             }
         };
         let (id, member) = (record.id, Member::new(&record));
+        // The slot first: the task may run, and spawn others, before we are back.
+        let at = P::KEEPS_RESULTS.then(|| {
+            let mut entries = self.entries.lock_unpoisoned();
+            entries.push((id, name, Entry::Listed));
+            entries.len() - 1
+        });
         // No lock is held here: a runtime that shuts down drops `future` in it, and that is user code.
         let task = spawn_tracked::<_, OfGroup<T, E, P>>(record, future);
-        if P::KEEPS_RESULTS {
-            self.entries.lock_unpoisoned().push((id, name, Entry::Spawned(task)));
+        if let Some(at) = at {
+            self.entries.lock_unpoisoned()[at].2 = Entry::Spawned(task);
         }
         Ok(member)
     }
@@ -357,6 +365,8 @@ impl<T: Send + 'static, E: Send + 'static, P: Policy> GroupHandle<T, E, P> {
                     Ok(None) | Err(_) => Slot::Unreleased,
                 },
                 Entry::Refused(cancelled) => Slot::Cancelled(cancelled),
+                // There was no runtime: the call panicked, and its task never ran.
+                Entry::Listed => Slot::Unreleased,
             };
             slots.push((name, slot));
         }

@@ -70,7 +70,7 @@ pub struct Bound<T> {
 type SizeOf<T> = fn(&T) -> usize;
 
 impl<T> Bound<T> {
-    /// At most `max` items.
+    /// Bounds the queue at `max` items.
     ///
     /// # Panics
     ///
@@ -82,7 +82,7 @@ impl<T> Bound<T> {
         Self { items: max, bytes: None, urgent: 0 }
     }
 
-    /// And at most `max_bytes` in sum, as `size_of` measures each item.
+    /// Bounds it also at `max_bytes` in sum, as `size_of` measures each item.
     ///
     /// An item larger than `max_bytes` is admitted only into an empty queue, so that it is not stuck for ever. A
     /// [`Permit`] reserves a place, not bytes: it is granted while the queue is below the bound, and its item may exceed it.
@@ -92,8 +92,8 @@ impl<T> Bound<T> {
         self
     }
 
-    /// And besides those at most `max` urgent items, in a lane of their own that overtakes: see
-    /// [`Tx::send_urgent`]. They are counted, not weighed.
+    /// Gives it room for `max` urgent items besides, in a lane of their own that overtakes: see [`Tx::send_urgent`]. They are
+    /// counted, not weighed.
     ///
     /// # Panics
     ///

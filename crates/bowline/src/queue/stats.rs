@@ -168,12 +168,12 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// How many handles somebody holds.
+/// How many handles, or items in flight, somebody holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Holder {
     /// The task, `None` if the holder is unknown (the end was freed).
     pub task: Option<u64>,
-    /// How many handles.
+    /// How many.
     pub ends: u32,
 }
 

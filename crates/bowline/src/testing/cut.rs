@@ -78,7 +78,7 @@ pub async fn poll_once<F: Future + Unpin + ?Sized>(future: &mut F) -> Poll<F::Ou
 ///                 tokio::task::yield_now().await;
 ///                 sent.try_recv().unwrap();
 ///             };
-///             futures_util::future::join(forward, drain).await;
+///             bowline::join(forward, drain).await;
 ///         },
 ///         async |_polls, _output| {
 ///             // Wherever it was cut, the 7 is in one of the two queues.
@@ -146,7 +146,7 @@ pub async fn cancel_everywhere<F: Future>(
 ///                 tokio::task::yield_now().await;
 ///                 tx.try_send(7).unwrap();
 ///             };
-///             futures_util::future::join(rx.recv(), send).await.0
+///             bowline::join(rx.recv(), send).await.0
 ///         },
 ///         async |_polls, received| {
 ///             // Received, or still there: a cancelled wait takes nothing.
