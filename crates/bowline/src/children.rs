@@ -11,6 +11,7 @@
 use crate::node::Node;
 use crate::record::{Kind, Record};
 use crate::site::Site;
+use crate::sync::atomic::{Ordering, fence};
 use crate::sync::{Arc, LockExt, Mutex};
 
 /// How many records of ended tasks a list keeps for reuse, about 120 bytes each.
@@ -42,18 +43,16 @@ impl Children {
         for _ in 0..self.slots.len().min(2) {
             self.cursor = if self.cursor + 1 < self.slots.len() { self.cursor + 1 } else { 0 };
             let slot = &mut self.slots[self.cursor];
-            // The count first: asking for exclusive use costs a read-modify-write.
             if Arc::strong_count(slot) > 1 {
                 continue;
             }
-            if let Some(record) = Arc::get_mut(slot) {
-                if record.renew(site, kind) {
-                    return (Arc::clone(slot), None);
-                }
-                let record = Record::new(site, Arc::clone(node), kind);
-                let stale = std::mem::replace(slot, Arc::clone(&record));
-                return (record, Some(stale));
+            fence(Ordering::Acquire); // pairs with the Release by which the last other reference went
+            if slot.renew(site, kind) {
+                return (Arc::clone(slot), None);
             }
+            let record = Record::new(site, Arc::clone(node), kind);
+            let stale = std::mem::replace(slot, Arc::clone(&record));
+            return (record, Some(stale));
         }
         let record = Record::new(site, Arc::clone(node), kind);
         self.slots.push(Arc::clone(&record));

@@ -32,7 +32,8 @@ pub struct Handle<T> {
 
 enum Task<T> {
     Running(JoinHandle<Result<T, Cancelled>>, Arc<Record>),
-    Refused(Cancelled),
+    /// Boxed because it is rare.
+    Refused(Box<Cancelled>),
 }
 
 impl<T> Handle<T> {
@@ -41,7 +42,7 @@ impl<T> Handle<T> {
     }
 
     pub(crate) fn refused(cause: Cause) -> Self {
-        Self { task: Task::Refused(Cancelled::new(cause)), leaf: Leaf::default() }
+        Self { task: Task::Refused(Box::new(Cancelled::new(cause))), leaf: Leaf::default() }
     }
 
     fn living(&self) -> Option<&Arc<Record>> {
@@ -54,7 +55,7 @@ impl<T> Handle<T> {
     /// Returns the id under which views show the task, while it lives.
     #[must_use]
     pub fn id(&self) -> Option<u64> {
-        self.living().map(|record| record.id)
+        self.living().map(|record| record.id())
     }
 
     /// Returns whether the task has ended.
@@ -90,7 +91,7 @@ impl<T> Future for Handle<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let (task, record) = match &mut this.task {
-            Task::Refused(cancelled) => return Poll::Ready(Err(cancelled.clone())),
+            Task::Refused(cancelled) => return Poll::Ready(Err(Cancelled::clone(cancelled))),
             Task::Running(task, record) => (task, record),
         };
         match Pin::new(task).poll(cx) {
@@ -99,7 +100,7 @@ impl<T> Future for Handle<T> {
                 // A join error means that the runtime dropped the task: it is being shut down.
                 Poll::Ready(joined.unwrap_or_else(|_| Err(Cancelled::new(Cause::Shutdown))))
             }
-            Poll::Pending => match this.leaf.park(cx, Wait { op: Op::Join, on: record.id }) {
+            Poll::Pending => match this.leaf.park(cx, Wait { op: Op::Join, on: record.id() }) {
                 Ok(()) => Poll::Pending,
                 Err(cancelled) => Poll::Ready(Err(cancelled)),
             },

@@ -56,12 +56,12 @@ pub(crate) enum Kind {
 }
 
 pub(crate) struct Record {
-    pub(crate) id: u64,
+    id: AtomicU64,
     pub(crate) site: Site,
     /// Where this record is listed and whose cancellation it obeys.
     pub(crate) node: Arc<Node>,
     pub(crate) kind: Kind,
-    pub(crate) born: u32,
+    born: AtomicU32,
     /// `CANCEL`, `ABORT` of this record alone; the node has its own.
     pub(crate) flags: AtomicU32,
     /// Twice the number of polls, plus one while a poll runs; [`ENDED`] at the end.
@@ -124,11 +124,11 @@ impl<T: ?Sized> Weaks<T> {
 impl Record {
     pub(crate) fn new(site: Site, node: Arc<Node>, kind: Kind) -> Arc<Self> {
         Arc::new(Self {
-            id: next_id(),
+            id: AtomicU64::new(next_id()),
             site,
             node,
             kind,
-            born: clock::coarse_millis(),
+            born: AtomicU32::new(clock::coarse_millis()),
             flags: AtomicU32::new(0),
             polls: AtomicU32::new(0),
             wait: AtomicU64::new(0),
@@ -140,22 +140,32 @@ impl Record {
         })
     }
 
-    /// Makes the record of an ended task, held by nobody but its list, that of a new one; not if something was left in it
-    /// whose drop is user code.
-    pub(crate) fn renew(&mut self, site: Site, kind: Kind) -> bool {
-        if self.extra.get().is_some() || self.waker.get_mut().is_ok_and(|waker| waker.is_some()) {
+    /// Makes the record of an ended task that of a new one of the same kind, spawned at the same place. Nobody but its list
+    /// may hold it. `false` if something was left in it whose drop is user code, or whose makers may come back to it: weak
+    /// references to a record lie only with those who also put something into `extra`.
+    pub(crate) fn renew(&self, site: Site, kind: Kind) -> bool {
+        let has_waker = self.waker_is.load(Ordering::Relaxed) != NO_WAKER;
+        if self.kind != kind || !self.site.is(site) || has_waker || self.extra.get().is_some() {
             return false;
         }
-        self.id = next_id();
-        self.site = site;
-        self.kind = kind;
-        self.born = clock::coarse_millis();
-        self.flags = AtomicU32::new(0);
-        self.polls = AtomicU32::new(0);
-        self.wait = AtomicU64::new(0);
-        self.shields = AtomicU32::new(0);
-        self.waker_is = AtomicU8::new(NO_WAKER);
+        // Relaxed: whoever gets to see the record gets it from the list or the task, and both come after this.
+        self.id.store(next_id(), Ordering::Relaxed);
+        self.born.store(clock::coarse_millis(), Ordering::Relaxed);
+        self.flags.store(0, Ordering::Relaxed);
+        self.polls.store(0, Ordering::Relaxed);
+        self.wait.store(0, Ordering::Relaxed);
+        self.shields.store(0, Ordering::Relaxed);
         true
+    }
+
+    /// The task's identity in the process.
+    pub(crate) fn id(&self) -> u64 {
+        self.id.load(Ordering::Relaxed)
+    }
+
+    /// When it was spawned, on the coarse clock.
+    pub(crate) fn born(&self) -> u32 {
+        self.born.load(Ordering::Relaxed)
     }
 
     /// `CANCEL` and `ABORT` as this record sees them: its own and its node's.
@@ -220,11 +230,20 @@ impl Record {
     /// Drops what only a living task needs. The drops are outside the locks: a foreign waker's drop is user code.
     #[cold]
     fn give_up(&self) {
-        let _waker = self.waker.lock_unpoisoned().take();
+        let _waker = {
+            let mut waker = self.waker.lock_unpoisoned();
+            self.waker_is.store(NO_WAKER, Ordering::Relaxed);
+            waker.take()
+        };
         let _left = self.extra.get().map(|extra| {
             let mut extra = extra.lock_unpoisoned();
             let followed = extra.followed.take(); // its drop tells those outside
-            (std::mem::take(&mut extra.leaves), std::mem::take(&mut extra.queues), followed)
+            (
+                std::mem::take(&mut extra.leaves),
+                std::mem::take(&mut extra.queues),
+                std::mem::take(&mut extra.channels),
+                followed,
+            )
         });
     }
 
@@ -430,7 +449,7 @@ impl Record {
                 None => return at.node.id,
             }
         }
-        at.id
+        at.id()
     }
 }
 

@@ -174,7 +174,7 @@ fn task_of(record: &Arc<Record>) -> (u64, u32) {
             None => return (at.node.id, at.polls()),
         }
     }
-    (at.id, at.polls())
+    (at.id(), at.polls())
 }
 
 #[derive(Clone, Copy, Debug)]

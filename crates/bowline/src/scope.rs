@@ -125,8 +125,10 @@ impl<E: From<Cancelled> + Send + 'static> Scope<E> {
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Send + 'static,
     {
-        spawn_into(&self.node, name, Location::caller(), Kind::Task, future)
-            .unwrap_or_else(|closed| Handle::refused(closed.cause))
+        match list(&self.node, name, Location::caller(), Kind::Task) {
+            Ok(record) => spawn_listed::<_, _, E>(record, future),
+            Err(closed) => Handle::refused(closed.cause),
+        }
     }
 
     /// Spawns a task and hands queue ends or shared objects over to it: from here on *it* holds them.
@@ -174,8 +176,10 @@ impl<E: From<Cancelled> + Send + 'static> Scope<E> {
     {
         let packed = carry.pack();
         let future = crate::carry::run_task(packed, task);
-        spawn_into(&self.node, name, Location::caller(), Kind::Task, future)
-            .unwrap_or_else(|closed| Handle::refused(closed.cause))
+        match list(&self.node, name, Location::caller(), Kind::Task) {
+            Ok(record) => spawn_listed::<_, _, E>(record, future),
+            Err(closed) => Handle::refused(closed.cause),
+        }
     }
 
     /// Spawns a task for which the scope does not stay open: a heartbeat, a metrics writer, a cache's sweeper.
@@ -215,8 +219,10 @@ impl<E: From<Cancelled> + Send + 'static> Scope<E> {
     where
         F: Future<Output = Result<Infallible, E>> + Send + 'static,
     {
-        spawn_into(&self.node, name, Location::caller(), Kind::Daemon, future)
-            .unwrap_or_else(|closed| Handle::refused(closed.cause))
+        match list(&self.node, name, Location::caller(), Kind::Daemon) {
+            Ok(record) => spawn_listed::<_, _, E>(record, future),
+            Err(closed) => Handle::refused(closed.cause),
+        }
     }
 
     /// Spawns a daemon and hands ends over to it: [`spawn_daemon`](Self::spawn_daemon) and [`spawn_with`](Self::spawn_with) in
@@ -354,7 +360,8 @@ impl<E: From<Cancelled> + Send + 'static> ScopeHandle<E> {
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Send + 'static,
     {
-        spawn_into(&self.node, name, Location::caller(), Kind::Task, future)
+        let record = list(&self.node, name, Location::caller(), Kind::Task)?;
+        Ok(spawn_listed::<_, _, E>(record, future))
     }
 
     /// Cancels every task of the scope and its body.
@@ -401,21 +408,14 @@ pub(crate) fn list(
     node.list(Site { name, place }, kind).map_err(|cause| ScopeClosed { cause })
 }
 
-fn spawn_into<T, E, F>(
-    node: &Arc<Node>,
-    name: &'static str,
-    place: &'static Location<'static>,
-    kind: Kind,
-    future: F,
-) -> Result<Handle<T>, ScopeClosed>
+fn spawn_listed<T, F, E>(record: Arc<Record>, future: F) -> Handle<T>
 where
     F: Future<Output = Result<T, E>> + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {
-    let record = list(node, name, place, kind)?;
     let kept = Arc::clone(&record);
-    Ok(Handle::running(spawn_tracked::<_, OfScope<T, E>>(record, future), kept))
+    Handle::running(spawn_tracked::<_, OfScope<T, E>>(record, future), kept)
 }
 
 pub(crate) fn spawn_tracked<F, O>(record: Arc<Record>, future: F) -> JoinHandle<O::Ended>

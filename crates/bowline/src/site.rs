@@ -14,6 +14,13 @@ pub(crate) struct Site {
     pub(crate) place: &'static Location<'static>,
 }
 
+impl Site {
+    /// Whether both are the same name at the same place, by address.
+    pub(crate) fn is(&self, other: Site) -> bool {
+        std::ptr::eq(self.place, other.place) && std::ptr::eq(self.name, other.name)
+    }
+}
+
 /// Identity of a (name, place) pair: two addresses, since both are `'static`.
 type Key = (usize, usize, usize);
 

@@ -200,11 +200,11 @@ impl Walk {
             (_, false) => self.tasks += 1,
         }
         TaskInfo {
-            id: record.id,
+            id: record.id(),
             parent: record.node.id,
             name: record.site.name,
             place: place(&record.site),
-            age_ms: millis(clock::since(record.born)),
+            age_ms: millis(clock::since(record.born())),
             state: state(record),
             polls: record.polls(),
             cancelled: record.flags() & CANCEL != 0,

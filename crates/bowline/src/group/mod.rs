@@ -317,7 +317,7 @@ impl<T: Send + 'static, E: Send + 'static, P: Policy> GroupHandle<T, E, P> {
                 return Err(closed);
             }
         };
-        let (id, member) = (record.id, Member::new(&record));
+        let (id, member) = (record.id(), Member::new(&record));
         // The slot first: the task may run, and spawn others, before we are back.
         let at = P::KEEPS_RESULTS.then(|| {
             let mut entries = self.entries.lock_unpoisoned();

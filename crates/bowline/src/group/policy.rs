@@ -265,7 +265,7 @@ pub struct Vote {
 impl Ticket for Vote {
     fn succeeded(&mut self) {
         self.is_cast = true;
-        let task = record::with_current(|current| current.map_or(0, |record| record.id));
+        let task = record::with_current(|current| current.map_or(0, |record| record.id()));
         self.votes.change(|count, needed| {
             count.out -= 1;
             count.values += 1;

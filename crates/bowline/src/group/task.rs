@@ -42,7 +42,7 @@ impl Member {
     /// Returns the id under which views show the task, while it lives.
     #[must_use]
     pub fn id(&self) -> Option<u64> {
-        self.living().map(|record| record.id)
+        self.living().map(|record| record.id())
     }
 
     /// Returns whether the task has ended or was refused.
@@ -148,7 +148,7 @@ impl<T: Send + 'static, E: Send + 'static, P: Policy> Ending for OfGroup<T, E, P
         let is_answer = record.was_cancelled_alone();
         if P::KEEPS_RESULTS {
             if !is_answer {
-                record.node.note_failed(record.id, &cause);
+                record.node.note_failed(record.id(), &cause);
             }
             return Some(Slot::Failed(error));
         }
@@ -162,7 +162,7 @@ impl<T: Send + 'static, E: Send + 'static, P: Policy> Ending for OfGroup<T, E, P
         record.node.count(|counts| &counts.panicked);
         let cause = Cause::SiblingPanicked(record.site.name);
         if P::KEEPS_RESULTS {
-            record.node.note_failed(record.id, &cause);
+            record.node.note_failed(record.id(), &cause);
             return Some(Slot::Panicked(panic));
         }
         trial::note_unkept_panic(&record.node, &panic);

@@ -104,10 +104,10 @@ impl Walk {
 
 fn straggler(record: &Record, path: String, drain_phase: Option<&'static str>) -> Straggler {
     Straggler {
-        id: record.id,
+        id: record.id(),
         path,
         place: tree::place(&record.site),
-        age: clock::since(record.born),
+        age: clock::since(record.born()),
         state: tree::state(record),
         drain_phase,
     }
