@@ -10,6 +10,7 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
+use crate::root::Phase;
 use crate::site::Site;
 
 /// Why a context was cancelled.
@@ -48,8 +49,9 @@ pub enum Cause {
     SendersGone(&'static str),
     /// A wait at a semaphore, a notification or a barrier was refused for this reason, and its error was turned into this one.
     Refused(&'static str),
-    /// The process is shutting down and the time for draining is over.
-    Shutdown,
+    /// The process is shutting down, and the time for this is over: for this part's turn to drain ([`Phase::Draining`]), for all
+    /// draining ([`Phase::Cancelling`]), or for everything ([`Phase::Aborting`]).
+    Shutdown(Phase),
 }
 
 impl fmt::Display for Cause {
@@ -70,7 +72,10 @@ impl fmt::Display for Cause {
             Cause::QueueFull => f.write_str("a queue is full"),
             Cause::SendersGone(name) => write!(f, "`{name}` has no sender any more"),
             Cause::Refused(reason) => f.write_str(reason),
-            Cause::Shutdown => f.write_str("the process is shutting down"),
+            Cause::Shutdown(Phase::Draining) => {
+                f.write_str("the process is shutting down, and the time of this drain phase is over")
+            }
+            Cause::Shutdown(_) => f.write_str("the process is shutting down"),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use crate::cause::{Cancelled, Cause};
 use crate::record::{ABORT, CANCEL, Record};
+use crate::root::Phase;
 use crate::spawner::JoinHandle;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
@@ -98,7 +99,7 @@ impl<T> Future for Handle<T> {
             Poll::Ready(joined) => {
                 this.leaf.clear();
                 // A join error means that the runtime dropped the task: it is being shut down.
-                Poll::Ready(joined.unwrap_or_else(|_| Err(Cancelled::new(Cause::Shutdown))))
+                Poll::Ready(joined.unwrap_or_else(|_| Err(Cancelled::new(Cause::Shutdown(Phase::Aborting)))))
             }
             Poll::Pending => match this.leaf.park(cx, Wait { op: Op::Join, on: record.id() }) {
                 Ok(()) => Poll::Pending,

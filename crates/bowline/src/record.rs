@@ -352,7 +352,12 @@ impl Record {
     pub(crate) fn wake(&self) {
         // Pairs with the fence in `track`: either we see the waker, or the task sees the flag that was raised before this call.
         fence(Ordering::SeqCst);
-        let task = self.waker.lock_unpoisoned().clone();
+        // Taken, not cloned: the task puts its waker down again when it parks after this.
+        let task = {
+            let mut waker = self.waker.lock_unpoisoned();
+            self.waker_is.store(NO_WAKER, Ordering::Relaxed);
+            waker.take()
+        };
         let (leaves, followers): (Vec<Waker>, _) = match self.extra.get() {
             Some(extra) => {
                 let extra = extra.lock_unpoisoned();

@@ -258,7 +258,7 @@ fn what_is_cut_off_gets_a_tenth_of_its_time_to_clean_up_before_the_next_phase_be
                 "worker",
                 drain_phase("workers").run(async move {
                     let why = bowline::cancelled().await;
-                    assert_eq!(why.cause(), &Cause::Shutdown);
+                    assert_eq!(why.cause(), &Cause::Shutdown(Phase::Draining));
                     shielded(secs(3600), sleep(secs(1))).await.ok();
                     log_here.note("cleaned up");
                     Err::<(), _>(why)

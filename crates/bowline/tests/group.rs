@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bowline::{
     Bound, Cancelled, Cause, CollectAll, Discard, FailFast, FirstSuccess, Group, Member, Outcome, Overflow,
-    Panic, Quorum, Slot, group, scope,
+    Panic, Phase, Quorum, Slot, group, scope,
 };
 use futures_util::FutureExt as _;
 use support::yield_now;
@@ -712,7 +712,7 @@ fn a_task_whose_runtime_went_away_under_the_group_is_unreleased() {
     drop(runtime);
     let outcome = run.as_mut().now_or_never().expect("nobody is left to wait for");
     assert!(matches!(outcome.slots(), [("parked", Slot::Unreleased)]), "{outcome:?}");
-    assert_eq!(outcome.all_ok(), Err(Error::Cancelled(Cause::Shutdown)));
+    assert_eq!(outcome.all_ok(), Err(Error::Cancelled(Cause::Shutdown(Phase::Aborting))));
 }
 
 #[bowline::test(allow_panics)]

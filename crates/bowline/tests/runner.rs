@@ -535,7 +535,7 @@ fn what_main_leaves_in_foreign_hands_is_cancelled_when_it_returns() {
             scope("handler", async |s| {
                 s.spawn("works", async move {
                     let why = bowline::cancelled().await;
-                    tell.store(why.cause() == &Cause::Shutdown, Ordering::Relaxed);
+                    tell.store(why.cause() == &Cause::Shutdown(Phase::Cancelling), Ordering::Relaxed);
                     Err::<(), _>(why)
                 });
                 opened.send(()).unwrap();

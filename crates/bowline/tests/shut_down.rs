@@ -65,7 +65,7 @@ fn a_program_in_which_nobody_drains_is_not_kept_waiting() {
         std::future::pending::<()>().await;
     });
     assert_eq!(value, None);
-    assert_eq!(report.cancelled.as_ref().map(Cancelled::cause), Some(&Cause::Shutdown));
+    assert_eq!(report.cancelled.as_ref().map(Cancelled::cause), Some(&Cause::Shutdown(Phase::Cancelling)));
     assert_eq!(report.phase, Phase::Cancelling);
     assert!(report.is_clean() && report.took < Duration::from_secs(60), "{report}");
 }

@@ -3,6 +3,7 @@
 use crate::cause::{Cancelled, Cause};
 use crate::node::Counts;
 use crate::panic::Panic;
+use crate::root::Phase;
 
 /// How one task of a group ended.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl<T, E> Slot<T, E> {
             Slot::Failed(error) => Err(error),
             Slot::Panicked(panic) => panic.resume(),
             Slot::Cancelled(cancelled) => Err(E::from(cancelled)),
-            Slot::Unreleased => Err(E::from(Cancelled::new(Cause::Shutdown))),
+            Slot::Unreleased => Err(E::from(Cancelled::new(Cause::Shutdown(Phase::Aborting)))),
         }
     }
 

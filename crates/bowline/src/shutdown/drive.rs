@@ -302,7 +302,8 @@ fn below(node: &Weak<Node>) -> Vec<Straggler> {
 
 fn raise(node: &Weak<Node>, bits: u32) {
     if let Some(node) = node.upgrade() {
-        node.cancel(bits, &Cause::Shutdown);
+        let phase = if bits & ABORT != 0 { Phase::Aborting } else { Phase::Cancelling };
+        node.cancel(bits, &Cause::Shutdown(phase));
     }
 }
 

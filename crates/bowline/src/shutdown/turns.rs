@@ -179,9 +179,9 @@ impl Turns {
                 // The task is the member: cancelled alone, its answer stays between it and us, and the scope it shares with
                 // the phases to come does not fail.
                 Some(task) if matches!(task.kind, Kind::Task | Kind::Daemon) => {
-                    task.cancel(CANCEL, &Cause::Shutdown)
+                    task.cancel(CANCEL, &Cause::Shutdown(Phase::Draining))
                 }
-                _ => node.cancel(CANCEL, &Cause::Shutdown),
+                _ => node.cancel(CANCEL, &Cause::Shutdown(Phase::Draining)),
             }
         }
     }

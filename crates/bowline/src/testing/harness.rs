@@ -15,7 +15,7 @@ use super::watchdog::Watchdog;
 use super::yield_once;
 use crate::cause::Cause;
 use crate::record::{ABORT, CANCEL};
-use crate::root::{self, RootState};
+use crate::root::{self, Phase, RootState};
 use crate::runner::Root;
 use crate::shutdown::{EXIT_FAILED, Report};
 use crate::track::{End, Strand};
@@ -247,7 +247,7 @@ fn once<F: Future>(
         ))
     });
     if let Some(node) = root.node.upgrade() {
-        node.cancel(CANCEL | ABORT, &Cause::Shutdown);
+        node.cancel(CANCEL | ABORT, &Cause::Shutdown(Phase::Aborting));
     }
     drop(root);
     runtime.shutdown_background();
