@@ -253,6 +253,11 @@ impl Cx {
 ///
 /// Implemented by all ends, by deliveries and owned permits, by [`Shared`], by `()`, and by tuples, `Vec`s and `Option`s of
 /// them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be handed over to a task: it is neither an end nor a `Shared`",
+    label = "not an end, a `Shared`, or a tuple, `Vec` or `Option` of them",
+    note = "plain data, an `Arc` too, is captured: `async move |cx, ends| …`, or `spawn` if there is no end to hand over"
+)]
 pub trait Carry {
     /// The same thing on its way between two tasks.
     type Packed: Bind;

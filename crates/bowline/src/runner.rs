@@ -79,6 +79,8 @@ impl Runner {
     }
 
     /// Sets the time from the first signal to the end, whatever happens; 30 s otherwise, and a year at most.
+    ///
+    /// Draining gets at most four fifths of it; the rest is for those that have to be cancelled and aborted.
     #[must_use]
     pub fn shutdown_within(mut self, budget: Duration) -> Self {
         self.budget = budget.min(LONGEST_BUDGET);

@@ -30,8 +30,11 @@ use crate::track::{End, Ending, Strand, Tracked};
 /// Runs `body` with a scope that owns every task spawned into it, and returns when the last one is gone.
 ///
 /// `E` is the error type of the scope: the body and its tasks return `Result<_, E>`, and the first error cancels the
-/// others. It needs a `From<Cancelled>`, which `anyhow::Error` and `Box<dyn Error + Send + Sync>` have, a `thiserror` enum
-/// gets by `#[from]`, and [`Cancelled`] itself is good enough for scopes that cannot fail otherwise.
+/// others. It needs a `From<Cancelled>`, which `anyhow::Error` has, a `thiserror` enum gets by `#[from]`, and [`Cancelled`]
+/// itself is good enough for scopes that cannot fail otherwise.
+///
+/// A bare `Box<dyn Error + Send + Sync>` has it too, but where the future must be `Send` (under `#[bowline::main]`, in a
+/// task) the compiler refuses it, "implementation of `AsyncFnOnce` is not general enough": put the box into a struct.
 ///
 /// # Cancel safety
 ///
@@ -113,6 +116,9 @@ impl<E: From<Cancelled> + Send + 'static> Scope<E> {
 
     /// Spawns a task that owns no Bowline ends; plain data is captured as usual.
     ///
+    /// An end or a [`Shared`](crate::Shared) that is captured is an error, "borrowed data escapes outside of closure": hand it
+    /// over with [`spawn_with`](Self::spawn_with).
+    ///
     /// Its first error cancels the scope. If a task's failure is a value to you, return it as one: `Ok(result)`.
     /// If the scope is cancelled or closed, `future` is dropped unpolled and the handle says why.
     ///
@@ -187,7 +193,8 @@ impl<E: From<Cancelled> + Send + 'static> Scope<E> {
     /// When the body and all other tasks are gone, daemons are cancelled ([`Cause::ScopeEnding`]), get their one poll more, and
     /// the scope returns when they are gone too. So they serve the others to the end, and need no signal to stop.
     ///
-    /// A daemon never returns a value: its type says so. One that returns does so with an error, which fails the scope as any
+    /// A daemon never returns a value: its type says so, and a `loop` without `break` fits it, `Ok(())` does
+    /// not. One that returns does so with an error, which fails the scope as any
     /// other; its answer to being cancelled does not.
     ///
     /// # Panics

@@ -56,7 +56,8 @@ use task::{KeptError, OfGroup, Ticketed};
 /// error cancels the tasks under [`FailFast`](crate::FailFast), and takes part in [`Outcome::all_ok`].
 ///
 /// Under a [`timeout`](crate::timeout()) the group still returns: what was ready is there, the rest is
-/// [`Slot::Cancelled`], and every task is gone.
+/// [`Slot::Cancelled`], and every task is gone. A task that returns the [`Cancelled`] of its wait as its own error, by `?`,
+/// has failed: its slot is [`Slot::Failed`], and it counts as such.
 ///
 /// # Cancel safety
 ///

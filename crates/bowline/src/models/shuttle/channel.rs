@@ -11,14 +11,20 @@ fn an_answer_is_received_or_given_back_and_its_absence_is_told() {
         let (received, missed) = (Tally::default(), Tally::default());
         let answers = draw(3) > 0;
         let leaves_early = draw(3) == 0;
+        let left = Tally::default();
         let done = scope("scope", async |s| {
             let (reply, mut answer) = s.oneshot("answer");
             let (one, sent, refused) = (alive.one(), sent.clone(), refused.clone());
+            let of_task = left.clone();
             s.spawn_with("answer", reply, async move |_cx, mut reply| {
                 drop(give_up_early(reply.closed()).await);
                 if answers {
+                    let nobody_asks = of_task.now() > 0;
                     match reply.send(one) {
-                        Ok(()) => _ = sent.more(),
+                        Ok(()) => {
+                            assert!(!nobody_asks, "sent to nobody");
+                            sent.more();
+                        }
                         Err(SendError::Closed(_one)) => _ = refused.more(),
                         Err(other) => panic!("{other:?}"),
                     }
@@ -26,7 +32,11 @@ fn an_answer_is_received_or_given_back_and_its_absence_is_told() {
                 Ok(())
             });
             let answered = match give_up_early(answer.recv()).await {
-                None if leaves_early => return Ok(()),
+                None if leaves_early => {
+                    drop(answer);
+                    left.more();
+                    return Ok(());
+                }
                 None => answer.recv().await,
                 Some(answered) => answered,
             };
@@ -53,12 +63,15 @@ fn an_answer_is_received_or_given_back_and_its_absence_is_told() {
 
 async fn two_watch() {
     const LAST: usize = 3;
+    let sender_stays = draw(2) == 0;
     let done = scope("scope", async |s| {
         let (tx, rx) = s.watch("level", 0);
+        let kept = sender_stays.then(|| tx.clone());
+        let mut watching = Vec::new();
         for _ in 0..2 {
-            s.spawn_with("watch", rx.clone(), async |_cx, mut rx| {
+            watching.push(s.spawn_with("watch", rx.clone(), async move |_cx, mut rx| {
                 let mut seen = 0;
-                loop {
+                while !(sender_stays && seen == LAST) {
                     let changed = match give_up_early(rx.changed()).await {
                         Some(changed) => changed,
                         None => rx.changed().await,
@@ -75,7 +88,7 @@ async fn two_watch() {
                 }
                 assert_eq!(seen, LAST, "the last value was missed");
                 Ok(())
-            });
+            }));
         }
         s.spawn_with("set", tx, async |_cx, tx| {
             for value in 1..=LAST {
@@ -84,6 +97,10 @@ async fn two_watch() {
             }
             Ok(())
         });
+        for watching in watching {
+            watching.await?;
+        }
+        drop(kept);
         Ok::<_, Cancelled>(())
     })
     .await;
@@ -104,12 +121,15 @@ fn whoever_watches_sees_the_last_value_in_rare_orders() {
 fn what_a_slow_receiver_misses_is_counted() {
     const ITEMS: u64 = 5;
     check(async || {
+        let sender_stays = draw(2) == 0;
         let done = scope("scope", async |s| {
             let (tx, rx) = s.broadcast("items", 2);
+            let kept = sender_stays.then(|| tx.clone());
+            let mut receiving = Vec::new();
             for _ in 0..2 {
-                s.spawn_with("receive", rx.clone(), async |_cx, mut rx| {
+                receiving.push(s.spawn_with("receive", rx.clone(), async move |_cx, mut rx| {
                     let mut next = 0;
-                    loop {
+                    while !(sender_stays && next == ITEMS) {
                         let received = match give_up_early(rx.recv_numbered()).await {
                             Some(received) => received,
                             None => rx.recv_numbered().await,
@@ -129,7 +149,7 @@ fn what_a_slow_receiver_misses_is_counted() {
                     }
                     assert_eq!(next, ITEMS, "neither received nor counted as missed");
                     Ok(())
-                });
+                }));
             }
             s.spawn_with("send", tx, async |_cx, tx| {
                 for item in 0..ITEMS {
@@ -138,6 +158,10 @@ fn what_a_slow_receiver_misses_is_counted() {
                 }
                 Ok(())
             });
+            for receiving in receiving {
+                receiving.await?;
+            }
+            drop(kept);
             Ok::<_, Cancelled>(())
         })
         .await;
@@ -149,19 +173,21 @@ fn what_a_slow_receiver_misses_is_counted() {
 type Taken = Arc<std::sync::Mutex<Vec<usize>>>;
 
 async fn hand_over_two_to_two() {
-    let taken = Taken::default();
+    let (taken, given) = (Taken::default(), Tally::default());
     let done = scope("scope", async |s| {
         let (tx, rx) = s.rendezvous("batons");
         for hands in 0..2 {
+            let given = given.clone();
             s.spawn_with("give", tx.clone(), async move |_cx, tx| {
                 for item in [2 * hands, 2 * hands + 1] {
                     let mut slot = Some(item);
                     let gave_up = give_up_early(tx.send_from(&mut slot)).await.is_none();
-                    // What is not in the slot any more was taken.
                     assert!(gave_up || slot.is_none());
                     if slot.is_some() {
                         tx.send_from(&mut slot).await?;
                     }
+                    given.more();
+                    assert!(tx.stats().received >= given.now() as u64, "neither taken nor in its slot");
                 }
                 Ok(())
             });
@@ -194,6 +220,35 @@ fn an_item_is_taken_or_back_in_its_slot() {
 #[test]
 fn an_item_is_taken_or_back_in_its_slot_in_rare_orders() {
     check_rare(hand_over_two_to_two);
+}
+
+#[test]
+fn a_taker_who_goes_leaves_the_item_to_another() {
+    check(async || {
+        let taken = Tally::default();
+        let done = scope("scope", async |s| {
+            let (tx, rx) = s.rendezvous("baton");
+            let of_impatient = taken.clone();
+            s.spawn_with("gives up", rx.clone(), async move |_cx, rx| {
+                if let Some(Ok(Some(()))) = give_up_early(rx.recv()).await {
+                    of_impatient.more();
+                }
+                Ok(())
+            });
+            let of_patient = taken.clone();
+            s.spawn_with("waits", rx, async move |_cx, rx| {
+                while rx.recv().await?.is_some() {
+                    of_patient.more();
+                }
+                Ok(())
+            });
+            dawdle().await;
+            tx.send(()).await?;
+            Ok::<_, Cancelled>(())
+        })
+        .await;
+        assert_eq!((done, taken.now()), (Ok(()), 1));
+    });
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::future::pending;
 use super::{Tally, check, check_rare, dawdle, give_up_early};
 use crate::{
     AtMost, Cancelled, Cause, CollectAll, FailFast, FirstSuccess, Group, Outcome, Quorum, Slot, bad_input,
-    group, is_cancelled,
+    group, is_cancelled, scope,
 };
 
 #[derive(Debug, PartialEq)]
@@ -56,6 +56,45 @@ fn a_task_has_its_slot_before_those_it_spawned() {
         .await;
         assert_eq!(outcome.all_ok(), Ok(vec![0, 1]));
     });
+}
+
+/// Spawns with a handle from outside, at once and into a place that was reserved, while the group ends.
+async fn spawn_from_elsewhere_while_it_ends() {
+    let spawned = Tally::default();
+    let slots = scope("outer", async |s| {
+        let outcome: Outcome<usize, Failed> = group("group", CollectAll.at_most(2), async |g| {
+            for number in 0..2 {
+                let (handle, spawned) = (g.handle(), spawned.clone());
+                s.spawn("elsewhere", async move {
+                    let Ok(permit) = handle.try_reserve() else { return Ok(()) };
+                    dawdle().await;
+                    if permit.spawn("late", async move { Ok(number) }).id().is_some() {
+                        spawned.more();
+                    }
+                    Ok(())
+                });
+            }
+            dawdle().await;
+        })
+        .await;
+        Ok::<_, Cancelled>(outcome.into_ok().count())
+    })
+    .await;
+    assert!(
+        slots.as_ref().is_ok_and(|slots| *slots >= spawned.now()),
+        "{slots:?}, {} spawned",
+        spawned.now()
+    );
+}
+
+#[test]
+fn a_spawn_that_races_with_the_end_has_a_slot_or_is_refused() {
+    check(spawn_from_elsewhere_while_it_ends);
+}
+
+#[test]
+fn a_spawn_that_races_with_the_end_has_a_slot_or_is_refused_in_rare_orders() {
+    check_rare(spawn_from_elsewhere_while_it_ends);
 }
 
 #[test]

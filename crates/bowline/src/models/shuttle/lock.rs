@@ -3,7 +3,10 @@
 use super::{Tally, check, check_rare, dawdle, give_up_early};
 use crate::sync::Arc;
 use crate::testing::poll_once;
-use crate::{AcquireError, BarrierError, Cancelled, Mutex, RwLock, Seat, Semaphore, TryAcquireError, scope};
+use crate::{
+    AcquireError, BarrierError, Cancelled, Mutex, RwLock, Seat, Semaphore, SemaphorePermit, TryAcquireError,
+    scope,
+};
 
 const TASKS: usize = 3;
 
@@ -110,25 +113,68 @@ fn a_large_request_is_not_overtaken_by_small_ones() {
     check(async || {
         let semaphore = Arc::new(Semaphore::new("permits", 3));
         let done = scope("scope", async |s| {
+            let in_line = Tally::default();
             for _ in 0..2 {
-                let semaphore = Arc::clone(&semaphore);
+                let (semaphore, in_line) = (Arc::clone(&semaphore), in_line.clone());
                 s.spawn("small", async move {
                     for _ in 0..2 {
-                        let _permit = semaphore.acquire(1).await;
+                        let came_later = in_line.now() > 0;
+                        let _permit = semaphore.acquire(1).await.expect("nobody closes it");
+                        let waits = |need| {
+                            semaphore
+                                .stats()
+                                .waiters
+                                .iter()
+                                .any(|waiter| waiter.need == need && !waiter.granted)
+                        };
+                        assert!(!(came_later && waits(2)), "who came later was served before");
                         dawdle().await;
                     }
                     Ok(())
                 });
             }
-            let all = semaphore.acquire(3).await.expect("nobody closes it");
+            let mut held = vec![];
+            for _ in 0..3 {
+                held.push(semaphore.acquire(1).await.expect("nobody closes it"));
+            }
             let mut large = Box::pin(semaphore.acquire(2));
             let mut small = Box::pin(semaphore.acquire(1));
             assert!(poll_once(&mut large).await.is_pending());
+            in_line.more();
             assert!(poll_once(&mut small).await.is_pending());
-            drop(all);
+            for permit in held {
+                drop(permit);
+                dawdle().await;
+            }
             let later = small.await;
-            assert!(poll_once(&mut large).await.is_ready(), "who came later was served before");
+            assert!(poll_once(&mut large).await.is_ready(), "the second was served before the first");
             drop(later);
+            Ok::<_, Cancelled>(())
+        })
+        .await;
+        assert_eq!(done, Ok(()));
+    });
+}
+
+#[test]
+fn who_leaves_the_line_clears_the_way_for_smaller_requests() {
+    check(async || {
+        let semaphore = Arc::new(Semaphore::new("permits", 3));
+        let done = scope("scope", async |s| {
+            // Kept until the small one has passed, so that nothing but the large one's leaving can let it.
+            let kept = semaphore.acquire(1).await.expect("nobody closes it");
+            let of_large = Arc::clone(&semaphore);
+            s.spawn("large", async move {
+                drop(give_up_early(of_large.acquire(3)).await);
+                Ok(())
+            });
+            let of_small = Arc::clone(&semaphore);
+            let small = s.spawn("small", async move {
+                drop(of_small.acquire(2).await);
+                Ok(())
+            });
+            small.await?;
+            drop(kept);
             Ok::<_, Cancelled>(())
         })
         .await;
@@ -175,34 +221,33 @@ fn every_permit_comes_back_and_everybody_gets_theirs_in_rare_orders() {
 fn permits_added_reach_those_who_wait_and_a_close_ends_the_rest() {
     check(async || {
         let semaphore = Arc::new(Semaphore::empty("permits"));
-        let passed = Tally::default();
         let done = scope("scope", async |s| {
-            for permits in 1..=3 {
-                let (semaphore, passed) = (Arc::clone(&semaphore), passed.clone());
+            let ask = |permits: usize| {
+                let semaphore = Arc::clone(&semaphore);
                 s.spawn("task", async move {
                     drop(give_up_early(semaphore.acquire(permits)).await);
-                    match semaphore.acquire(permits).await {
-                        Ok(permit) => {
-                            passed.more();
-                            permit.destroy();
-                        }
-                        Err(AcquireError::Closed { reason, .. }) => assert_eq!(reason, "enough"),
-                        Err(other) => panic!("{other:?}"),
-                    }
-                    Ok(())
-                });
-            }
+                    Ok(semaphore.acquire(permits).await.map(SemaphorePermit::destroy))
+                })
+            };
+            let passing = [ask(1), ask(2)];
             for _ in 0..3 {
                 semaphore.add_permits(1);
                 dawdle().await;
             }
+            for task in passing {
+                assert_eq!(task.await?, Ok(()));
+            }
+            let refused = [ask(1), ask(2)];
+            dawdle().await;
             semaphore.close("enough");
+            for task in refused {
+                assert_eq!(task.await?, Err(AcquireError::Closed { reason: "enough" }));
+            }
             assert!(matches!(semaphore.try_acquire(1), Err(TryAcquireError::Closed { .. })));
             Ok::<_, Cancelled>(())
         })
         .await;
         assert_eq!(done, Ok(()));
-        assert!(passed.now() <= 2, "three permits are enough for two of them at most");
     });
 }
 

@@ -287,6 +287,36 @@ fn a_delivery_is_acknowledged_once() {
 }
 
 #[test]
+fn a_delivery_of_one_who_goes_reaches_another() {
+    check(async || {
+        let acknowledged = Tally::default();
+        let done = scope("scope", async |s| {
+            let (tx, rx) = s.queue::<()>("items", Bound::items(2), Overflow::Block);
+            s.spawn_with("goes", rx.clone(), async |_cx, rx| {
+                if let Some(Ok(Some(delivery))) = give_up_early(rx.recv_delivery()).await {
+                    dawdle().await;
+                    delivery.nack();
+                }
+                Ok(())
+            });
+            let of_this = acknowledged.clone();
+            s.spawn_with("stays", rx, async move |_cx, rx| {
+                while let Some(delivery) = rx.recv_delivery().await? {
+                    delivery.ack();
+                    of_this.more();
+                }
+                Ok(())
+            });
+            dawdle().await;
+            tx.send(()).await?;
+            Ok::<_, Cancelled>(())
+        })
+        .await;
+        assert_eq!((done, acknowledged.now()), (Ok(()), 1));
+    });
+}
+
+#[test]
 fn every_source_is_heard_to_its_end() {
     check(async || {
         let seen = Seen::default();
