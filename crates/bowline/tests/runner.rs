@@ -447,6 +447,8 @@ async fn a_second_signal_forces_the_end_at_once() {
     assert!(said(&lines, "main was dropped"), "{lines:?}");
     assert_eq!(status.code(), Some(3), "{errors}");
     assert!(errors.starts_with("shutdown forced by a second signal (SIGTERM)"), "{errors}");
+    assert!(errors.contains("1 not finished when the second signal came, and aborted:"), "{errors}");
+    assert!(errors.contains("task `main` spawned at "), "{errors}");
 }
 
 #[bowline::test]
@@ -475,6 +477,7 @@ async fn a_second_signal_forces_the_end_also_in_the_turn_of_a_phase() {
     assert!(!said(&lines, "store closed"), "{lines:?}");
     assert!(errors.contains("shutdown forced by a second signal (SIGTERM)"), "{errors}");
     assert!(errors.contains("; drained `workers` 0."), "{errors}");
+    assert!(errors.contains("not finished when the second signal came, and aborted:"), "{errors}");
 }
 
 #[bowline::test]

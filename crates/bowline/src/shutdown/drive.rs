@@ -182,7 +182,10 @@ impl<T> Shutdown<'_, T> {
             self.enter(Phase::Cancelling);
             let until = began + budget.mul_f64(DRAIN_SHARE + CANCEL_SHARE);
             let waited = timeout_at(until, race(is_gone(&done), self.signals.next())).await;
-            self.forced = matches!(waited, Ok(Either::Right(_)));
+            if matches!(waited, Ok(Either::Right(_))) {
+                self.forced = true;
+                self.cut_off_whoever_is_left(&node);
+            }
             self.note(Phase::Cancelling, entered, waited.is_err());
         }
         if !done.is_gone() {
@@ -229,19 +232,20 @@ impl<T> Shutdown<'_, T> {
                 match timeout_at(until, waiting).await {
                     Ok(Either::Left(()) | Either::Right(Either::Right(_))) => {}
                     Ok(Either::Right(Either::Left(_))) => self.forced = true,
-                    Err(_) => {
-                        let mut left = below(root);
-                        // Who was cut off with its phase, and still cleans up, is named once.
-                        left.retain(|task| self.cut_off.iter().all(|known| known.id != task.id));
-                        self.cut_off.extend(left);
-                        return;
-                    }
+                    Err(_) => return self.cut_off_whoever_is_left(root),
                 }
             }
             if self.forced {
-                return;
+                return self.cut_off_whoever_is_left(root);
             }
         }
+    }
+
+    fn cut_off_whoever_is_left(&mut self, root: &Weak<Node>) {
+        let mut left = below(root);
+        // Who was cut off with its phase, and still cleans up, is named once.
+        left.retain(|task| self.cut_off.iter().all(|known| known.id != task.id));
+        self.cut_off.extend(left);
     }
 
     /// Waits for the members of a phase, for its share of the time at most; then cancels those that are left, and waits for them a

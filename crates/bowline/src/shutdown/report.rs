@@ -66,8 +66,8 @@ pub struct Report {
     pub phases: Vec<PhaseTime>,
     /// Tasks that did not stop; empty after a clean shutdown.
     pub stragglers: Vec<Straggler>,
-    /// Tasks that were still at work when the time for draining, or for their drain phase, was over. They were cancelled: what
-    /// they had accepted may be lost. Empty if nobody drains.
+    /// Tasks that were still at work when the time for draining, or for their drain phase, was over, or when a second signal
+    /// came. They were cancelled or aborted: what they had accepted may be lost.
     pub cut_off: Vec<Straggler>,
     /// Whether a second signal cut the shutdown short.
     pub forced_by_signal: bool,
@@ -136,10 +136,12 @@ impl fmt::Display for Report {
         if let Some(panic) = &self.panic {
             write!(f, "\n  {panic}")?;
         }
-        for (tasks, what) in [
-            (&self.cut_off, "not finished when the time for draining was over, and cancelled"),
-            (&self.stragglers, "did not stop"),
-        ] {
+        let cut_off = if self.forced_by_signal {
+            "not finished when the second signal came, and aborted"
+        } else {
+            "not finished when the time for draining was over, and cancelled"
+        };
+        for (tasks, what) in [(&self.cut_off, cut_off), (&self.stragglers, "did not stop")] {
             if !tasks.is_empty() {
                 write!(f, "; {}", Listed(tasks, what))?;
             }
