@@ -112,6 +112,9 @@ struct Why {
     origin: Origin,
 }
 
+/// How many origins a chain has at most: a program may hand on the failure it got as its own, again and again.
+const LONGEST_CHAIN: usize = 32;
+
 /// Where a cancel came from: the context that was asked to end. Contexts below it end for the same cause.
 pub struct Origin {
     kind: &'static str,
@@ -132,6 +135,10 @@ impl Cancelled {
 
     /// A cancel that begins at this context because a task of it failed with `before`.
     pub(crate) fn after(before: Option<Cancelled>, cause: Cause, kind: &'static str, site: Site) -> Self {
+        let before = before.map(|before| {
+            let origins = std::iter::successors(before.origin(), |origin| origin.before.as_ref()?.origin());
+            if origins.count() < LONGEST_CHAIN { before } else { Self::new(before.cause().clone()) }
+        });
         Self(Repr::At(Arc::new(Why { cause, origin: Origin { kind, site, before } })))
     }
 
@@ -248,6 +255,18 @@ impl Error for Origin {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chain_of_failures_handed_on_for_ever_does_not_grow_for_ever() {
+        let site = *crate::site::intern("actor", Location::caller());
+        let mut why = Cancelled::new(Cause::Failed);
+        for _ in 0..200_000 {
+            why = Cancelled::after(Some(why), Cause::SiblingFailed("actor"), "scope", site);
+        }
+        let origins = std::iter::successors(why.origin(), |origin| origin.before.as_ref()?.origin());
+        assert!((1..=LONGEST_CHAIN).contains(&origins.count()));
+        drop(why); // does not walk off the stack
+    }
 
     #[test]
     fn it_is_as_small_as_its_cause() {

@@ -521,15 +521,17 @@ impl Done {
         if self.gone.load(Ordering::Acquire) {
             return Poll::Ready(());
         }
-        let mut waiter = self.waiter.lock_unpoisoned();
-        // Again under the lock: `wake` takes the waiter under it after the flag was raised.
-        if self.gone.load(Ordering::Acquire) {
-            return Poll::Ready(());
-        }
-        match &*waiter {
-            Some(known) if known.will_wake(cx.waker()) => {}
-            _ => *waiter = Some(cx.waker().clone()),
-        }
+        let _stale = {
+            let mut waiter = self.waiter.lock_unpoisoned();
+            // Again under the lock: `wake` takes the waiter under it after the flag was raised.
+            if self.gone.load(Ordering::Acquire) {
+                return Poll::Ready(());
+            }
+            match &*waiter {
+                Some(known) if known.will_wake(cx.waker()) => None,
+                _ => waiter.replace(cx.waker().clone()),
+            }
+        }; // dropped outside the lock: that of a foreign waker is user code
         Poll::Pending
     }
 

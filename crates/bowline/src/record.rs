@@ -116,6 +116,10 @@ impl<T: ?Sized> Weaks<T> {
         self.list.push(one);
     }
 
+    fn any_living(&self) -> bool {
+        self.list.iter().any(|known| known.strong_count() > 0)
+    }
+
     fn living(&self) -> Vec<Arc<T>> {
         self.list.iter().filter_map(Weak::upgrade).collect()
     }
@@ -198,6 +202,9 @@ impl Record {
         fence(Ordering::SeqCst); // pairs with the fence in `wake`
         if self.is_cancelled() {
             followers.raise(|| self.cancelled());
+        } else if self.has_ended() {
+            // Asked for elsewhere, in a context that had followers before: `give_up` has taken those, under the lock above.
+            followers.raise(|| Cancelled::new(Cause::ScopeClosed));
         }
         followers
     }
@@ -206,7 +213,9 @@ impl Record {
     pub(crate) fn cancel(self: &Arc<Self>, bits: u32, cause: &Cause) {
         let why = Cancelled::at(cause.clone(), "task", self.site);
         self.extra().lock_unpoisoned().cause.get_or_insert_with(|| why.clone());
-        self.flags.fetch_or(bits, Ordering::AcqRel);
+        if self.flags.fetch_or(bits, Ordering::AcqRel) & bits == bits {
+            return; // everybody was told; to wake them once more would list their leaves once more
+        }
         fence(Ordering::SeqCst); // pairs with the fence in `Node::open`
         for node in self.nested() {
             if bits & ABORT != 0 || node.kind != NodeKind::Shield {
@@ -258,7 +267,8 @@ impl Record {
 
     /// Whether the future has not ended, or work adopted from it has not. A handle may keep the record of one that is gone.
     pub(crate) fn is_alive(&self) -> bool {
-        !self.has_ended() || !self.nested().is_empty()
+        // Asked under the lock of a list: nothing is upgraded, or its drop could come to be here.
+        !self.has_ended() || self.extra.get().is_some_and(|extra| extra.lock_unpoisoned().nested.any_living())
     }
 
     // ---- polling
@@ -396,11 +406,12 @@ impl Record {
         self.shields.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn unshield(&self) {
-        self.shields.fetch_sub(1, Ordering::Relaxed);
+    /// Returns whether it was the last.
+    pub(crate) fn unshield(&self) -> bool {
+        self.shields.fetch_sub(1, Ordering::Relaxed) == 1
     }
 
-    /// Read by the polling thread only, after the poll that may have changed it: Relaxed is enough.
+    /// Relaxed: mostly changed within the poll before. For what is lowered elsewhere there are fences; see the drop of `Shield`.
     pub(crate) fn is_shielded(&self) -> bool {
         self.shields.load(Ordering::Relaxed) > 0
     }

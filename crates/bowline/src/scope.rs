@@ -25,7 +25,7 @@ use crate::queue::{Bound, Overflow, Rx, Tx};
 use crate::record::{ABORT, CANCEL, Kind, Record};
 use crate::site::Site;
 use crate::spawner::{self, JoinHandle};
-use crate::track::{End, Ending, Strand, Tracked};
+use crate::track::{Blocking, End, Ending, Strand, Tracked};
 
 /// Runs `body` with a scope that owns every task spawned into it, and returns when the last one is gone.
 ///
@@ -446,7 +446,10 @@ where
 {
     let record = list(node, name, place, Kind::Blocking)?;
     let kept = Arc::clone(&record);
-    let task = spawner::spawn_blocking(move || crate::track::run_blocking::<_, OfScope<T, E>>(record, work));
+    let task = spawner::spawn_blocking({
+        let blocking = Blocking::new(record, work);
+        move || blocking.run::<OfScope<T, E>>()
+    });
     Ok(Handle::running(task, kept))
 }
 

@@ -10,7 +10,7 @@
 
 use std::future::Future;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -51,11 +51,14 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if this.record.is_some() {
-                // Destructors see their own context. One that panics here was dropped by the runtime, which catches it.
-                record::enter(this.record, || this.future.set(None));
-            }
-            if let Some(record) = this.record {
-                finish(record);
+                // Destructors see their own context.
+                let dropped =
+                    record::enter(this.record, || catch_unwind(AssertUnwindSafe(|| this.future.set(None))));
+                if let Some(record) = this.record {
+                    finish(record);
+                }
+                // The runtime dropped it, and catches this. The task is gone, whatever its destructors did.
+                dropped.unwrap_or_else(|payload| resume_unwind(payload));
             }
         }
     }
@@ -129,25 +132,46 @@ where
     }
 }
 
-/// Runs a blocking task's closure: its context is ambient, its panic is caught, and nothing can drop it half-way.
-pub(crate) fn run_blocking<W, E>(record: Arc<Record>, work: W) -> E::Ended
-where
-    W: FnOnce() -> E::Output,
-    E: Ending,
-{
-    let mut slot = Some(record);
-    if let Some(record) = &slot {
-        record.poll_begins();
+/// A blocking task: its closure, which nothing can drop half-way once it runs. A runtime that refuses it, or ends before its
+/// turn, drops it unrun.
+pub(crate) struct Blocking<W> {
+    work: Option<W>,
+    record: Option<Arc<Record>>,
+}
+
+impl<W> Blocking<W> {
+    pub(crate) fn new(record: Arc<Record>, work: W) -> Self {
+        Self { work: Some(work), record: Some(record) }
     }
-    let worked = record::enter(&mut slot, || catch_unwind(AssertUnwindSafe(work)));
-    let Some(record) = slot else { unreachable!("`enter` puts the record back") };
-    record.poll_ends();
-    let ended = match worked {
-        Ok(value) => E::value(&record, value),
-        Err(payload) => E::panicked(&record, caught(&record, payload)),
-    };
-    finish(&record);
-    ended
+
+    /// Runs the closure: its context is ambient, and its panic is caught.
+    pub(crate) fn run<E: Ending>(mut self) -> E::Ended
+    where
+        W: FnOnce() -> E::Output,
+    {
+        let Some(work) = self.work.take() else { unreachable!("it runs once, by value") };
+        if let Some(record) = &self.record {
+            record.poll_begins();
+        }
+        let worked = record::enter(&mut self.record, || catch_unwind(AssertUnwindSafe(work)));
+        let Some(record) = &self.record else { unreachable!("`enter` puts the record back") };
+        record.poll_ends();
+        match worked {
+            Ok(value) => E::value(record, value),
+            Err(payload) => E::panicked(record, caught(record, payload)),
+        }
+    }
+}
+
+impl<W> Drop for Blocking<W> {
+    fn drop(&mut self) {
+        let work = self.work.take();
+        let dropped = record::enter(&mut self.record, || catch_unwind(AssertUnwindSafe(|| drop(work))));
+        if let Some(record) = &self.record {
+            finish(record);
+        }
+        dropped.unwrap_or_else(|payload| resume_unwind(payload));
+    }
 }
 
 /// The end of a task, destructors and all. The count goes last: whoever waits for the node sees everything done.
@@ -191,10 +215,14 @@ fn step<F: Future>(
 fn park(record: &Arc<Record>, cx: &Context<'_>) {
     record.remember_waker(cx.waker());
     // The canceller raised the flag before it looked for a waker, we stored the waker before we look for the flag, and both
-    // took the waker's lock in between: one of us sees the other.
+    // took the waker's lock in between: one of us sees the other. A waker stored by an earlier poll is seen in any case.
     let flags = record.flags();
-    if flags & ABORT != 0 || (flags & CANCEL != 0 && !record.is_shielded()) {
-        record.wake();
+    if flags & (CANCEL | ABORT) != 0 {
+        // Pairs with the fence in the drop of `Shield`: it sees that our poll has ended, or we see that it is down.
+        fence(Ordering::SeqCst);
+        if flags & ABORT != 0 || !record.is_shielded() {
+            record.wake();
+        }
     }
 }
 
@@ -308,7 +336,16 @@ impl Shield {
 impl Drop for Shield {
     fn drop(&mut self) {
         for record in &self.records {
-            record.unshield();
+            // Mostly within a poll of the task itself, which looks at its shields afterwards. But a future moves, and a context
+            // is entered from elsewhere: then the task sits at an await where it was spared.
+            if record.unshield() {
+                // Pairs with the fence in `park`, and with that of a canceller, whose flag we see unless the task it wakes sees
+                // no shield.
+                fence(Ordering::SeqCst);
+                if record.is_cancelled() && !record.is_running() {
+                    record.wake();
+                }
+            }
         }
     }
 }
