@@ -121,6 +121,7 @@ mod children;
 mod clock;
 mod combine;
 mod context;
+mod done;
 mod group;
 mod handle;
 mod holders;
@@ -169,6 +170,7 @@ pub use context::{
     Context, cancelled, check, deadline, draining, is_cancelled, shut_down, time_left, until_cancelled,
     until_draining, value, with_value,
 };
+pub use done::Counts;
 pub use group::{
     AtMost, BodyEnd, CollectAll, Discard, FailFast, FirstSuccess, Group, GroupHandle, Items, Member, NoRoom,
     Outcome, Policy, Quorum, Slot, SpawnPermit, Unlimited, for_each, group, hedged, map,
@@ -179,7 +181,6 @@ pub use lock::{
     MutexGuard, Notifier, Notify, NotifyError, OwnedPermit, ReadGuard, RwLock, Seat, Semaphore,
     SemaphorePermit, TryAcquireError, WriteGuard,
 };
-pub use node::Counts;
 pub use panic::{Panic, PanicClass, PanicStats, TaskPanics, bad_input, panics};
 pub use queue::{
     Bound, CloseReason, Delivery, FreeDelivery, FreeRx, FreeRxStream, FreeSource, FreeSources, FreeTx,

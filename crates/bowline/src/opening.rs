@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use crate::cause::{Cancelled, Cause};
-use crate::node::{Alive, Done, Failure, Node, NodeKind};
+use crate::done::{Done, Failure};
+use crate::node::{Alive, Node, NodeKind};
 use crate::record::{self, ABORT, CANCEL, Kind};
 use crate::root;
 use crate::site;

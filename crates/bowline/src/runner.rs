@@ -13,7 +13,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cause::Cancelled;
-use crate::node::{Done, Node, RootRecord};
+use crate::done::Done;
+use crate::node::{Node, RootRecord};
 use crate::panic::{Panic, PanicClass};
 use crate::record::{Kind, Record};
 use crate::root::{self, RootState};

@@ -39,7 +39,8 @@ pub use task::Member;
 
 use crate::carry::{Bind, Carry, Cx, TaskFn};
 use crate::cause::{Cancelled, Cause};
-use crate::node::{Counts, Failure, Node, NodeKind};
+use crate::done::{Counts, Failure};
+use crate::node::{Node, NodeKind};
 use crate::opening::{Opened, Ran};
 use crate::record::{CANCEL, Kind};
 use crate::scope::{ScopeClosed, list, spawn_tracked};

@@ -1,7 +1,7 @@
 //! What a group came to: a [`Slot`] for every task, in spawn order, and the ways to ask for what its policy promised.
 
 use crate::cause::{Cancelled, Cause};
-use crate::node::Counts;
+use crate::done::Counts;
 use crate::panic::Panic;
 use crate::root::Phase;
 

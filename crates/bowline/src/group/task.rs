@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use super::outcome::Slot;
 use super::policy::{Policy, Ticket};
 use crate::cause::{Cancelled, Cause};
-use crate::node::Failure;
+use crate::done::Failure;
 use crate::panic::Panic;
 use crate::record::{ABORT, CANCEL, Record};
 use crate::testing::trial;
