@@ -101,6 +101,8 @@
 //! | [`tree()`] | everything that lives, as text and as JSON: [`Tree`], [`ScopeInfo`], [`TaskInfo`], [`TaskState`], [`WaitInfo`] |
 //! | [`contended()`] | who waits for which lock, queue or channel, and who holds it: [`ResourceInfo`], [`ResourceKind`], [`ResourceState`], [`WaiterInfo`], [`HolderInfo`], [`EndInfo`] |
 //!
+//! | [`on_alert`], [`alerts()`] | what a person should look at: [`Alert`], [`AlertKind`], [`AlertHook`] |
+//!
 //! | **Tests** | |
 //! |---|---|
 //! | [`test`](macro@test) | fails if a task is left behind, and says which |
@@ -114,6 +116,10 @@
 //!   `testing::cancel_everywhere` and the like.
 //! - `tokio-util`: `Context::to_token` and `with_token`, from and to a `CancellationToken`.
 
+#[allow(dead_code)]
+mod alert;
+#[allow(dead_code)]
+mod books;
 mod carry;
 mod cause;
 mod channel;
@@ -121,6 +127,8 @@ mod children;
 mod clock;
 mod combine;
 mod context;
+#[allow(dead_code)]
+mod dice;
 mod done;
 mod group;
 mod handle;
@@ -130,6 +138,8 @@ mod lock;
 mod models;
 mod node;
 mod opening;
+#[allow(dead_code)]
+mod owner;
 mod panic;
 mod queue;
 mod record;
@@ -152,6 +162,7 @@ mod wait;
 pub mod propagate;
 pub mod testing;
 
+pub use alert::{Alert, AlertHook, AlertKind, alerts, on_alert};
 pub use bowline_macros::{main, test};
 pub use carry::{Bind, Carry, Cx, TaskFn};
 pub use cause::{Cancelled, Cause, Origin};
@@ -181,6 +192,7 @@ pub use lock::{
     MutexGuard, Notifier, Notify, NotifyError, OwnedPermit, ReadGuard, RwLock, Seat, Semaphore,
     SemaphorePermit, TryAcquireError, WriteGuard,
 };
+pub use owner::Owner;
 pub use panic::{Panic, PanicClass, PanicStats, TaskPanics, bad_input, panics};
 pub use queue::{
     Bound, CloseReason, Delivery, FreeDelivery, FreeRx, FreeRxStream, FreeSource, FreeSources, FreeTx,

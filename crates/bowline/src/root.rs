@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use crate::alert::Board;
 use crate::node::Node;
 use crate::panic::Panics;
 use crate::record::Record;
@@ -48,6 +49,7 @@ struct Shared {
     /// Tasks that outlived the future of their scope.
     adopted: AtomicU64,
     panics: Panics,
+    alerts: Board,
     /// What a test asks of this run.
     trial: Option<Trial>,
 }
@@ -69,6 +71,7 @@ impl RootState {
             requested: OnceLock::new(),
             adopted: AtomicU64::new(0),
             panics: Panics::new(),
+            alerts: Board::default(),
             trial,
         });
         Arc::new(Self { shared, turn: None })
@@ -76,6 +79,10 @@ impl RootState {
 
     pub(crate) fn trial(&self) -> Option<&Trial> {
         self.shared.trial.as_ref()
+    }
+
+    pub(crate) fn alerts(&self) -> &Board {
+        &self.shared.alerts
     }
 
     /// Begins the draining because the program asks for it; the first reason counts.
@@ -214,6 +221,11 @@ pub(crate) fn register(record: &Arc<Record>) {
 pub(crate) fn of_runtime() -> Option<Arc<Record>> {
     let id = Handle::try_current().ok()?.id();
     ROOTS.lock_unpoisoned().as_ref()?.get(&id)?.upgrade()
+}
+
+/// The root of whoever is polled, or of the runtime it is polled in.
+pub(crate) fn here() -> Option<Arc<RootState>> {
+    crate::record::current().or_else(of_runtime)?.node.root.clone()
 }
 
 pub(crate) fn list_orphan(node: &Arc<Node>) {

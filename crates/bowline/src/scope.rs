@@ -372,6 +372,10 @@ impl<E: From<Cancelled> + Send + 'static> ScopeHandle<E> {
         Ok(spawn_listed::<_, _, E>(record, future))
     }
 
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
     /// Cancels every task of the scope and its body.
     pub fn cancel(&self, reason: &'static str) {
         self.node.cancel(CANCEL, &Cause::Requested(reason));
@@ -416,7 +420,7 @@ pub(crate) fn list(
     node.list(Site { name, place }, kind).map_err(|cause| ScopeClosed { cause })
 }
 
-fn spawn_listed<T, F, E>(record: Arc<Record>, future: F) -> Handle<T>
+pub(crate) fn spawn_listed<T, F, E>(record: Arc<Record>, future: F) -> Handle<T>
 where
     F: Future<Output = Result<T, E>> + Send + 'static,
     T: Send + 'static,

@@ -22,7 +22,6 @@ use std::task::{Context, Poll};
 
 use crate::node::Node;
 use crate::panic::{Panic, PanicClass};
-use crate::record;
 use crate::root::{self, RootState};
 use crate::sync::LockExt;
 
@@ -96,7 +95,7 @@ fn is_drawn(root: Option<&Arc<RootState>>) -> bool {
 /// A point at which a task may be interrupted by others although it need not wait. Nothing outside of a seeded run.
 #[cfg(feature = "test-util")]
 pub(crate) async fn turn() {
-    if DISTURBED.load(Ordering::Relaxed) > 0 && is_drawn(root_here().as_ref()) {
+    if DISTURBED.load(Ordering::Relaxed) > 0 && is_drawn(root::here().as_ref()) {
         super::yield_once().await;
     }
 }
@@ -110,7 +109,7 @@ pub(crate) async fn turn() {}
 pub(crate) fn poll_turn(cx: &Context<'_>) -> Poll<()> {
     let interrupted = cfg!(feature = "test-util")
         && DISTURBED.load(Ordering::Relaxed) > 0
-        && is_drawn(root_here().as_ref());
+        && is_drawn(root::here().as_ref());
     if !interrupted {
         return Poll::Ready(());
     }
@@ -120,13 +119,20 @@ pub(crate) fn poll_turn(cx: &Context<'_>) -> Poll<()> {
 
 /// The bound a queue gets that asked for `items`.
 pub(crate) fn capacity(items: usize) -> usize {
-    let one = root_here().as_ref().and_then(|root| root.trial()).is_some_and(|trial| trial.capacity_one);
+    let one = root::here().as_ref().and_then(|root| root.trial()).is_some_and(|trial| trial.capacity_one);
     if one { 1 } else { items }
 }
 
 /// The seed of the run that is going on here, 0 if there is none.
 pub(crate) fn seed() -> u64 {
-    root_here().as_ref().and_then(|root| root.trial()).map_or(0, Trial::seed)
+    root::here().as_ref().and_then(|root| root.trial()).map_or(0, Trial::seed)
+}
+
+/// A number drawn by the seed of the run that is going on here.
+#[allow(dead_code)]
+pub(crate) fn seeded_draw() -> Option<u64> {
+    // In the seed 0 too: a run without a schedule is to be the same each time.
+    Some(root::here()?.trial()?.draw())
 }
 
 /// Notes a panic of a task that is not ours, in a test: its handle may be gone, and then nobody hears of it.
@@ -150,8 +156,4 @@ pub(crate) fn note_unkept_panic(node: &Node, panic: &Panic) {
     if let Some(trial) = node.root.as_ref().and_then(|root| root.trial()) {
         trial.unheard.lock_unpoisoned().push(panic.to_string());
     }
-}
-
-fn root_here() -> Option<Arc<RootState>> {
-    record::current().or_else(root::of_runtime)?.node.root.clone()
 }

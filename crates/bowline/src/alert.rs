@@ -1,0 +1,272 @@
+//! Alerts: what a person should look at, told when it begins and when it is over, and not every second in between.
+//!
+//! Each root has its own board. An alert is told to the hooks of [`on_alert`], and to standard error if there is none.
+//!
+//! # Invariants
+//!
+//! 1. One subject (kind, name and place) is told at most once per [`QUIET`] while it stands; what is left out is counted.
+//! 2. Nobody is told under a lock.
+//! 3. Whoever raises an alert does not wait for standard error: a thread of its own writes there, and what it cannot keep up
+//!    with is left out.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::io::Write as _;
+use std::panic::Location;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::root::{self, RootState};
+use crate::sync::LockExt;
+
+/// How long an alert that stands, or that comes again and again, is not told again.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// Subjects a board keeps; the one told longest ago goes first.
+const MAX_SUBJECTS: usize = 1_024;
+
+/// Lines that may wait for standard error.
+const MAX_LINES: usize = 256;
+
+/// What kind of thing an [`Alert`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum AlertKind {
+    /// A queue or a waiting room is more than half full.
+    QueueHigh,
+    /// A record of failures is more than half full.
+    ErrorsHigh,
+    /// A lease is held for longer than its pool finds right.
+    LeaseHeld,
+    /// A breaker refuses calls.
+    BreakerOpen,
+    /// A child of a supervisor makes no progress.
+    ChildHung,
+    /// A child of a supervisor ended and was started again.
+    ChildRestarted,
+    /// A supervisor gave a child up, or itself.
+    GaveUp,
+    /// A job did not run when it should have.
+    JobMissed,
+    /// A job was cancelled because it took too long.
+    JobTimedOut,
+    /// A job failed.
+    JobFailed,
+}
+
+impl fmt::Display for AlertKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::QueueHigh => "queue high",
+            Self::ErrorsHigh => "errors high",
+            Self::LeaseHeld => "lease held",
+            Self::BreakerOpen => "breaker open",
+            Self::ChildHung => "child hung",
+            Self::ChildRestarted => "child restarted",
+            Self::GaveUp => "gave up",
+            Self::JobMissed => "job missed",
+            Self::JobTimedOut => "job timed out",
+            Self::JobFailed => "job failed",
+        })
+    }
+}
+
+/// What a person should look at.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Alert {
+    /// What kind of thing it is about.
+    pub kind: AlertKind,
+    /// The name of the pool, breaker, job… it is about.
+    pub name: Cow<'static, str>,
+    /// Where that was made.
+    pub place: &'static Location<'static>,
+    /// What is the matter, in words.
+    pub text: String,
+    /// Whether it stands: false is the news that it is over.
+    pub raised: bool,
+    /// How often the same was raised since it was told last, without being told.
+    pub left_out: u64,
+}
+
+impl fmt::Display for Alert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let over = if self.raised { "" } else { " (over)" };
+        write!(f, "{}{over}: `{}` ({}): {}", self.kind, self.name, self.place, self.text)?;
+        match self.left_out {
+            0 => Ok(()),
+            times => write!(f, " (and {times} times more since this was told last)"),
+        }
+    }
+}
+
+/// Whom and what an alert is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Subject {
+    pub(crate) kind: AlertKind,
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) place: &'static Location<'static>,
+}
+
+type Hook = dyn Fn(&Alert) + Send + Sync;
+
+/// The alerts of one root, and who is told of them.
+#[derive(Default)]
+pub(crate) struct Board {
+    standing: Mutex<HashMap<Subject, Standing>>,
+    hooks: Mutex<Vec<Weak<Hook>>>,
+}
+
+struct Standing {
+    alert: Alert,
+    told: Instant,
+    left_out: u64,
+}
+
+impl Board {
+    fn raise(&self, subject: Subject, text: String, now: Instant) {
+        let told = {
+            let mut standing = self.standing.lock_unpoisoned();
+            if !standing.contains_key(&subject) && standing.len() >= MAX_SUBJECTS {
+                let oldest =
+                    standing.iter().min_by_key(|(_, known)| known.told).map(|(oldest, _)| oldest.clone());
+                oldest.map(|oldest| standing.remove(&oldest));
+            }
+            let Subject { kind, name, place } = subject.clone();
+            let known = standing.entry(subject);
+            let entry = known.or_insert_with(|| Standing {
+                alert: Alert { kind, name, place, text: String::new(), raised: false, left_out: 0 },
+                told: now,
+                left_out: 0,
+            });
+            let is_new = entry.alert.text.is_empty();
+            entry.alert.text = text;
+            entry.alert.raised = true;
+            if !is_new && now.saturating_duration_since(entry.told) < QUIET {
+                entry.left_out += 1;
+                return;
+            }
+            entry.told = now;
+            entry.alert.left_out = std::mem::take(&mut entry.left_out);
+            entry.alert.clone()
+        };
+        self.tell(&told);
+    }
+
+    fn clear(&self, subject: &Subject, text: String) {
+        let told = {
+            let mut standing = self.standing.lock_unpoisoned();
+            match standing.get_mut(subject) {
+                Some(entry) if entry.alert.raised => {
+                    entry.alert.raised = false;
+                    let mut alert = entry.alert.clone();
+                    alert.text = text;
+                    alert
+                }
+                _ => return,
+            }
+        };
+        self.tell(&told);
+    }
+
+    fn tell(&self, alert: &Alert) {
+        let hooks: Vec<Arc<Hook>> = {
+            let mut hooks = self.hooks.lock_unpoisoned();
+            hooks.retain(|hook| hook.strong_count() > 0);
+            hooks.iter().filter_map(Weak::upgrade).collect()
+        };
+        if hooks.is_empty() {
+            say(format!("bowline: {alert}\n"));
+        }
+        for hook in hooks {
+            hook(alert);
+        }
+    }
+}
+
+/// Writes to standard error from a thread of its own (invariant 3).
+fn say(line: String) {
+    static LINES: OnceLock<Option<SyncSender<String>>> = OnceLock::new();
+    let lines = LINES.get_or_init(|| {
+        let (lines, said) = sync_channel::<String>(MAX_LINES);
+        let write =
+            move || said.into_iter().for_each(|line| drop(std::io::stderr().write_all(line.as_bytes())));
+        std::thread::Builder::new().name("bowline-alerts".into()).spawn(write).ok().map(|_| lines)
+    });
+    if let Some(lines) = lines {
+        let _ = lines.try_send(line);
+    }
+}
+
+/// Keeps a hook of [`on_alert`] in its place; dropped, the hook is gone.
+#[must_use = "the hook is gone when this is dropped: keep it, or say `forever()`"]
+pub struct AlertHook(Arc<Hook>);
+
+impl AlertHook {
+    /// Leaves the hook in place until the process ends.
+    pub fn forever(self) {
+        std::mem::forget(self.0);
+    }
+}
+
+impl fmt::Debug for AlertHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AlertHook")
+    }
+}
+
+/// Calls `hook` for every alert of this program, instead of writing a line to standard error.
+///
+/// It is called where the alert is raised, by the task that raises it, so it must not block: count it, log it, or
+/// `try_send` it to a task of yours. The same alert comes at most once a minute while it stands, and once more when it is over
+/// ([`Alert::raised`]).
+///
+/// # Examples
+///
+/// ```
+/// # bowline::testing::example(async {
+/// let hook = bowline::on_alert(|alert| eprintln!("page somebody: {alert}"));
+/// hook.forever();
+/// # });
+/// ```
+pub fn on_alert(hook: impl Fn(&Alert) + Send + Sync + 'static) -> AlertHook {
+    let hook: Arc<Hook> = Arc::new(hook);
+    with_board(|board| board.hooks.lock_unpoisoned().push(Arc::downgrade(&hook)));
+    AlertHook(hook)
+}
+
+/// Returns the alerts of this program that stand, by kind and name.
+#[must_use]
+pub fn alerts() -> Vec<Alert> {
+    let mut standing: Vec<Alert> = with_board(|board| {
+        let standing = board.standing.lock_unpoisoned();
+        let raised = standing.values().filter(|known| known.alert.raised);
+        raised.map(|known| Alert { left_out: known.left_out, ..known.alert.clone() }).collect()
+    });
+    standing.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+    standing
+}
+
+/// Raises an alert, or raises it again.
+pub(crate) fn raise(subject: Subject, text: String) {
+    debug_assert!(!text.is_empty(), "an alert says what is the matter");
+    with_board(|board| board.raise(subject, text, Instant::now()));
+}
+
+/// Says that an alert is over; nothing happens if it does not stand.
+pub(crate) fn clear(subject: &Subject, text: String) {
+    with_board(|board| board.clear(subject, text));
+}
+
+/// The board of the root of whoever is polled, or of the process where there is none.
+fn with_board<R>(read: impl FnOnce(&Board) -> R) -> R {
+    static ROOTLESS: OnceLock<Board> = OnceLock::new();
+    match root::here() {
+        Some(root) => read(RootState::alerts(&root)),
+        None => read(ROOTLESS.get_or_init(Board::default)),
+    }
+}
