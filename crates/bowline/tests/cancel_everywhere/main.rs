@@ -159,7 +159,7 @@ macro_rules! rows {
     };
 }
 
-pub(crate) use rows;
+// The files of the parts come here, below the macro they use.
 
 rows! {
     // ---- owners: what they own is gone, destructors included
