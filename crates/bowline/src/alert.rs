@@ -5,7 +5,7 @@
 //! # Invariants
 //!
 //! 1. One subject (kind, name and place) is told at most once per [`QUIET`] while it stands; what is left out is counted.
-//! 2. Nobody is told under a lock.
+//! 2. Nobody is told under a lock. A hook is a stranger: its panic is told of, and ends nothing but that hook's turn.
 //! 3. Whoever raises an alert does not wait for standard error: a thread of its own writes there, and what it cannot keep up
 //!    with is left out.
 
@@ -13,15 +13,18 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Write as _;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::panic;
+use crate::record;
 use crate::root::{self, RootState};
 use crate::sync::LockExt;
+use crate::testing::trial;
 
 /// How long an alert that stands, or that comes again and again, is not told again.
 const QUIET: Duration = Duration::from_secs(60);
@@ -40,12 +43,23 @@ pub enum AlertKind {
     QueueHigh,
     /// A record of failures is more than half full.
     ErrorsHigh,
-    /// A lease is held for longer than its pool finds right.
+    /// A lease is held for longer than its pool finds right, and the place is where it was taken; or everybody who holds one
+    /// waits for another, and the place is that of the pool.
     LeaseHeld,
+    /// Buffers are held for so long that others wait for them.
+    BufferHeld,
     /// A breaker refuses calls.
     BreakerOpen,
+    /// Calls fail without being tried again: their retry budget is spent.
+    RetriesSpent,
+    /// Nobody knows whether an effect with an idempotency key has happened.
+    InDoubt,
+    /// As many idempotency keys are kept as may be.
+    KeysFull,
     /// A child of a supervisor makes no progress.
     ChildHung,
+    /// A child of a supervisor was aborted and is still not gone.
+    ChildStuck,
     /// A child of a supervisor ended and was started again.
     ChildRestarted,
     /// A supervisor gave a child up, or itself.
@@ -64,8 +78,13 @@ impl fmt::Display for AlertKind {
             Self::QueueHigh => "queue high",
             Self::ErrorsHigh => "errors high",
             Self::LeaseHeld => "lease held",
+            Self::BufferHeld => "buffer held",
             Self::BreakerOpen => "breaker open",
+            Self::RetriesSpent => "retries spent",
+            Self::InDoubt => "in doubt",
+            Self::KeysFull => "keys full",
             Self::ChildHung => "child hung",
+            Self::ChildStuck => "child stuck",
             Self::ChildRestarted => "child restarted",
             Self::GaveUp => "gave up",
             Self::JobMissed => "job missed",
@@ -173,17 +192,22 @@ impl Board {
         self.tell(&told);
     }
 
+    /// A test is not told on standard error: there alerts are part of the play.
     fn tell(&self, alert: &Alert) {
         let hooks: Vec<Arc<Hook>> = {
             let mut hooks = self.hooks.lock_unpoisoned();
             hooks.retain(|hook| hook.strong_count() > 0);
             hooks.iter().filter_map(Weak::upgrade).collect()
         };
-        if hooks.is_empty() {
+        if hooks.is_empty() && !trial::is_running() {
             say(format!("bowline: {alert}\n"));
         }
         for hook in hooks {
-            hook(alert);
+            let told = catch_unwind(AssertUnwindSafe(|| hook(alert)));
+            // Whoever raises it may be the driver of something, or be unwinding already.
+            if let (Err(payload), Some(record)) = (told, record::current()) {
+                trial::note_unkept_panic(&record.node, &panic::caught(&record, payload));
+            }
         }
     }
 }
@@ -222,8 +246,8 @@ impl fmt::Debug for AlertHook {
 /// Calls `hook` for every alert of this program, instead of writing a line to standard error.
 ///
 /// It is called where the alert is raised, by the task that raises it, so it must not block: count it, log it, or
-/// `try_send` it to a task of yours. The same alert comes at most once a minute while it stands, and once more when it is over
-/// ([`Alert::raised`]).
+/// `try_send` it to a task of yours. If it panics, that is counted as a panic of that task, which goes on. The same alert
+/// comes at most once a minute while it stands, and once more when it is over ([`Alert::raised`]).
 ///
 /// # Examples
 ///

@@ -30,7 +30,7 @@ pub struct Cx {
 impl Cx {
     /// The context of whatever is being polled.
     pub(crate) fn here() -> Self {
-        let task = record::with_current(|current| current.map_or(0, |record| record.task_id()));
+        let task = record::with_nearest(|current| current.map_or(0, |record| record.task_id()));
         Self { task, brand: PhantomData }
     }
 

@@ -49,6 +49,8 @@ pub enum Cause {
     SendersGone(&'static str),
     /// A wait at a semaphore, a notification or a barrier was refused for this reason, and its error was turned into this one.
     Refused(&'static str),
+    /// The [`Supervisor`](crate::Supervisor) of this name gave up: its children failed too often.
+    SupervisorGaveUp(&'static str),
     /// The process is shutting down, and the time for this is over: for this part's turn to drain ([`Phase::Draining`]), for all
     /// draining ([`Phase::Cancelling`]), or for everything ([`Phase::Aborting`]).
     Shutdown(Phase),
@@ -72,6 +74,7 @@ impl fmt::Display for Cause {
             Cause::QueueFull => f.write_str("a queue is full"),
             Cause::SendersGone(name) => write!(f, "`{name}` has no sender any more"),
             Cause::Refused(reason) => f.write_str(reason),
+            Cause::SupervisorGaveUp(name) => write!(f, "the supervisor `{name}` gave up"),
             Cause::Shutdown(Phase::Draining) => {
                 f.write_str("the process is shutting down, and the time of this drain phase is over")
             }

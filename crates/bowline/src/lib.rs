@@ -88,6 +88,38 @@
 //! | [`Latch`], [`Count`] | a gate that opens when everything that holds it shut is gone ([`FreeCount`]) |
 //! | [`Seat`] | a barrier is its seats ([`Arrived`], [`BarrierError`], [`FreeSeat`]) |
 //!
+//! | **Bounded work** | |
+//! |---|---|
+//! | [`Pool`], [`PoolHandle`] | workers, and a queue in front of them ([`Workers`], [`SubmitError`], [`CallError`]); [`pools()`], [`PoolStats`], [`PoolState`] |
+//! | [`Pipeline`] | records through stages to a sink, [`Parallel`], ordered or not, with a bound before each: [`PipelineReady`], [`PipelineHandle`], [`Feed`], [`Intake`] |
+//! | [`Stage`] | one of them as a value, to be tested alone ([`Step`], [`StageFn`]) |
+//! | [`Errors`], [`Failed`] | what fails, out of band and with its record ([`FailedBy`]) |
+//! | [`PipelineReport`], [`PipelineError`] | how a pipeline ended ([`PipelineEnd`]); [`pipelines()`]: the books of all ([`PipelineStats`], [`StageStats`]) |
+//! | [`Bulkhead`] | so many calls at a time, so many that wait, and each for so long: [`BulkheadSlot`], [`NoSlot`], [`BulkheadFull`], [`OldestSlot`], [`BulkheadError`]; [`bulkheads()`], [`BulkheadStats`] |
+//! | [`Limit`] | how much at a time, found out from how it goes: AIMD, gradient ([`Sample`]) |
+//! | [`CpuPool`], [`CpuLane`] | jobs that compute or block, off the async threads, bounded in number and bytes ([`CpuError`]); [`cpu_pools()`], [`CpuPoolStats`], [`CpuJobInfo`] |
+//! | [`compute()`] | a calculation over many items on all cores, with a result or an error for each: [`Computed`] |
+//! | [`Buffers`], [`Buffer`] | memory for payloads, bounded and used again ([`BufferFull`], [`TakeError`]); [`buffers()`], [`BuffersStats`] |
+//! | [`Leases`], [`LeasePool`], [`Lease`] | resources that are dear to make, used by one task at a time ([`LeaseSize`], [`Hook`]): [`LeaseError`], [`Shortage`], [`StillLeased`]; [`lease_pools()`], [`LeaseStats`], [`LeaseHolder`], [`LeaseDiscards`] |
+//!
+//! | **Calls that may fail** | |
+//! |---|---|
+//! | [`Class`], [`Classify`] | what kind of failure it was, apart from what is done about it ([`Classifier`], [`ByError`], [`ByClosure`], [`parse_retry_after`]) |
+//! | [`Retry`] | the same again, within [`Attempts`], [`Backoff`] and a [`RetryBudget`] ([`Attempt`], [`RetryError`], [`Stopped`], [`RetryBudgetStats`], [`retry_budgets`]) |
+//! | [`Idempotent`] | one effect per key, whoever asks and however often: [`Effects`], [`Keep`] ([`OnceError`], [`KeyStore`], [`MemoryKeys`], [`Begun`], [`Ended`], [`KeyCounts`], [`StoreFailed`], [`EffectsStats`], [`effects`]) |
+//! | [`Call`] | all of it around one closure, in the order that is right: [`Hedge`], [`FallbackCall`] ([`CallFailed`], [`Failure`]) |
+//! | [`LocalCopy`] | the last good answer of a coordinator, for when it does not answer: [`Copies`], [`Known`], [`Freshness`] ([`NoCopy`], [`CopiesStats`], [`copies`]) |
+//! | [`Breaker`], [`Breakers`] | an upstream that fails is left alone, and asked by a few before all come back: [`BreakerPermit`], [`BreakerError`], [`BreakerOpen`]; [`breakers()`], [`BreakerStats`], [`BreakerState`] |
+//!
+//! | **Things that run for ever** | |
+//! |---|---|
+//! | [`Supervisor`], [`Child`] | children that are started again when they fail, stand still or return: [`Strategy`], [`Restart`], [`Restarts`], [`Life`], [`ChildError`] |
+//! | [`SupervisorHandle`], [`ChildRef`] | the same children at run time: [`ChildState`], [`ChildEnd`], [`NotRunning`], [`AddChildError`], [`StopChildError`], [`NoSuchChild`]; [`GaveUp`]: when it is too much |
+//! | [`supervisors()`] | the books of all: [`SupervisorStats`], [`ChildStats`] |
+//! | [`Schedule`], [`Job`] | jobs at intervals and at times of the day, never piled up: [`JobRun`], [`Overlap`], [`Missed`], [`JobEnd`] |
+//! | [`Jobs`] | a running schedule: [`RunReport`], [`RunEnd`], [`RunningJob`], [`AddJobError`], [`TriggerError`], [`UnknownJob`] |
+//! | [`schedules()`] | the books of all: [`ScheduleStats`], [`JobStats`] |
+//!
 //! | **The process** | |
 //! |---|---|
 //! | [`main`], [`Runner`] | signals, drain, cancel, abort |
@@ -112,13 +144,14 @@
 //!
 //! None is on by default.
 //!
+//! - `cron`: jobs at times of the day, in time zones (`Job::cron`).
 //! - `test-util`, for tests: `#[bowline::test]` with a paused clock, schedules and the capacity sweep; `Runner::run_paused`;
 //!   `testing::cancel_everywhere` and the like.
+//! - `bytes`: `Buffer::freeze`, a buffer as `bytes::Bytes`.
 //! - `tokio-util`: `Context::to_token` and `with_token`, from and to a `CancellationToken`.
+//! - `tower`: breakers, bulkheads, time-outs and retries as layers, in the module `tower`.
 
-#[allow(dead_code)]
 mod alert;
-#[allow(dead_code)]
 mod books;
 mod carry;
 mod cause;
@@ -127,7 +160,6 @@ mod children;
 mod clock;
 mod combine;
 mod context;
-#[allow(dead_code)]
 mod dice;
 mod done;
 mod group;
@@ -138,9 +170,9 @@ mod lock;
 mod models;
 mod node;
 mod opening;
-#[allow(dead_code)]
 mod owner;
 mod panic;
+mod put_off;
 mod queue;
 mod record;
 #[allow(dead_code, reason = "read whole by the detector of deadlocks, in part by views")]

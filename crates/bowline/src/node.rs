@@ -39,9 +39,13 @@ pub(crate) enum NodeKind {
     Group,
     Timeout,
     Shield,
+    /// The children of a supervisor, which stops them one after the other: no cancel from above reaches them.
+    Supervisor,
     Drain,
     /// A piece of a task with a value.
     Value,
+    /// A job of a pool, opened in its caller.
+    Job,
     /// A piece of a task that ends with a token of tokio-util's.
     #[cfg(feature = "tokio-util")]
     Token,
@@ -56,11 +60,18 @@ impl NodeKind {
             NodeKind::Group => "group",
             NodeKind::Timeout => "timeout",
             NodeKind::Shield => "shielded",
+            NodeKind::Supervisor => "supervisor",
             NodeKind::Drain => "drain phase",
             NodeKind::Value => "value",
+            NodeKind::Job => "job",
             #[cfg(feature = "tokio-util")]
             NodeKind::Token => "token",
         }
+    }
+
+    /// Whether a cancel from above, and the deadline there, do not reach it. An abort does.
+    pub(crate) fn is_shield(self) -> bool {
+        matches!(self, NodeKind::Shield | NodeKind::Supervisor)
     }
 }
 
@@ -124,7 +135,7 @@ impl Node {
         // What is gone counts nobody any more: a foreign task may open a scope in a context that has ended.
         let parent = parent.filter(|parent| parent.node.retain(parent.kind));
         // A shield starts a life of its own: neither the cause nor the deadline of its ancestors reaches it.
-        let inherited = parent.as_ref().filter(|_| kind != NodeKind::Shield);
+        let inherited = parent.as_ref().filter(|_| !kind.is_shield());
         let deadline = earliest(deadline, inherited.and_then(|parent| parent.node.deadline));
         let node = Arc::new(Self {
             id: crate::record::next_id(),
@@ -146,7 +157,7 @@ impl Node {
             parent.list_nested(&node); // listed first, flags copied second (invariant 3)
             fence(Ordering::SeqCst); // pairs with the fence in `cancel`, here and of the record
             let flags = parent.flags() & (CANCEL | ABORT);
-            let reached = flags != 0 && node.kind != NodeKind::Shield;
+            let reached = flags != 0 && !node.kind.is_shield();
             if reached {
                 node.cancel_because(flags, &parent.cancelled());
             }
@@ -230,9 +241,7 @@ impl Node {
             // Pairs with the fence in `open`: either the walk sees a nested node, or that node sees the flags.
             fence(Ordering::SeqCst);
             node.each_child(|child| {
-                nodes.extend(
-                    child.nested().into_iter().filter(|n| bits & ABORT != 0 || n.kind != NodeKind::Shield),
-                );
+                nodes.extend(child.nested().into_iter().filter(|n| bits & ABORT != 0 || !n.kind.is_shield()));
                 child.wake();
             });
         }

@@ -19,7 +19,8 @@ use crate::cause::{Cancelled, Cause};
 use crate::channel::ObservedChannel;
 use crate::clock;
 use crate::context::{Followed, Followers};
-use crate::node::{Node, NodeKind};
+use crate::node::Node;
+use crate::put_off;
 use crate::queue::ObservedQueue;
 use crate::site::Site;
 use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
@@ -218,7 +219,7 @@ impl Record {
         }
         fence(Ordering::SeqCst); // pairs with the fence in `Node::open`
         for node in self.nested() {
-            if bits & ABORT != 0 || node.kind != NodeKind::Shield {
+            if bits & ABORT != 0 || !node.kind.is_shield() {
                 node.cancel_because(bits, &why);
             }
         }
@@ -507,7 +508,7 @@ crate::sync::thread_local! {
 
 /// Makes `record` the ambient one and returns the former.
 #[inline]
-fn replace_current(record: Option<Arc<Record>>) -> Option<Arc<Record>> {
+pub(crate) fn replace_current(record: Option<Arc<Record>>) -> Option<Arc<Record>> {
     CURRENT.with(|current| ManuallyDrop::into_inner(current.replace(ManuallyDrop::new(record))))
 }
 
@@ -525,6 +526,7 @@ pub(crate) fn enter<R>(slot: &mut Option<Arc<Record>>, f: impl FnOnce() -> R) ->
             *self.slot = replace_current(self.previous.take());
         }
     }
+    put_off::open_all();
     let previous = replace_current(slot.take());
     let _restore = Restore { slot, previous };
     f()
@@ -532,12 +534,21 @@ pub(crate) fn enter<R>(slot: &mut Option<Arc<Record>>, f: impl FnOnce() -> R) ->
 
 /// The record of whoever is being polled on this thread, if it is ours.
 pub(crate) fn current() -> Option<Arc<Record>> {
+    put_off::open_all();
     CURRENT.with(|current| Option::clone(&current.borrow()))
 }
 
 /// Looks at the current record without taking a reference. `look` must not run user code (invariant 2).
 #[inline]
 pub(crate) fn with_current<R>(look: impl FnOnce(Option<&Arc<Record>>) -> R) -> R {
+    put_off::open_all();
+    with_nearest(look)
+}
+
+/// As [`with_current`], for what contexts that are put off have in common with the one below them: whether it is cancelled and
+/// why, whose task it is, and what values there are.
+#[inline]
+pub(crate) fn with_nearest<R>(look: impl FnOnce(Option<&Arc<Record>>) -> R) -> R {
     CURRENT.with(|current| look(current.borrow().as_ref()))
 }
 

@@ -61,6 +61,10 @@ pub enum ResourceKind {
     Barrier,
     /// A queue or another channel.
     Channel,
+    /// A worker [`Pool`](crate::Pool): for room in its queue.
+    Pool,
+    /// A [`LeasePool`](crate::LeasePool).
+    Leases,
 }
 
 /// What a resource is at, at one moment.
@@ -135,7 +139,7 @@ pub(crate) struct Who {
 impl Who {
     /// Whoever is being polled on this thread.
     pub(crate) fn here(at: &'static Location<'static>, branded: bool) -> Self {
-        let (task, polls) = record::with_current(|current| current.map_or((0, 0), task_of));
+        let (task, polls) = record::with_nearest(|current| current.map_or((0, 0), task_of));
         Self { task, polls, at, since: clock::coarse_millis(), branded }
     }
 
@@ -144,7 +148,7 @@ impl Who {
         at: &'static Location<'static>,
         branded: bool,
     ) -> Result<Self, Cancelled> {
-        let here = record::with_current(|current| match current {
+        let here = record::with_nearest(|current| match current {
             None => Some((0, 0)),
             Some(record) if record.is_cancelled() => None,
             Some(record) => Some(task_of(record)),
@@ -161,7 +165,7 @@ impl Who {
 
     /// The same wait at a later poll: perhaps by another task.
     pub(crate) fn polled_again(&mut self) {
-        (self.task, self.polls) = record::with_current(|current| current.map_or((0, 0), task_of));
+        (self.task, self.polls) = record::with_nearest(|current| current.map_or((0, 0), task_of));
     }
 }
 

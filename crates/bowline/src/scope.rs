@@ -451,11 +451,16 @@ where
 {
     let record = list(node, name, place, Kind::Blocking)?;
     let kept = Arc::clone(&record);
-    let task = spawner::spawn_blocking({
-        let blocking = Blocking::new(record, work);
-        move || blocking.run::<OfScope<T, E>>()
-    });
-    Ok(Handle::running(task, kept))
+    Ok(Handle::running(spawn_blocking_tracked::<_, OfScope<T, E>>(record, work), kept))
+}
+
+pub(crate) fn spawn_blocking_tracked<W, O>(record: Arc<Record>, work: W) -> JoinHandle<O::Ended>
+where
+    W: FnOnce() -> O::Output + Send + 'static,
+    O: Ending + 'static,
+{
+    let blocking = Blocking::new(record, work);
+    spawner::spawn_blocking(move || blocking.run::<O>())
 }
 
 /// A task's end as a scope sees it: an error belongs to the scope, a value to the handle.

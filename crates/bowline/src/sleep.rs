@@ -42,7 +42,7 @@ use crate::wait::{Op, Wait};
 /// # }).unwrap();
 /// ```
 pub async fn sleep(duration: Duration) -> Result<(), Cancelled> {
-    until(tokio::time::sleep(duration)).await
+    until(Op::Sleep, tokio::time::sleep(duration)).await
 }
 
 /// Waits until `deadline`; at once if it has passed. Everything said at [`sleep`] holds.
@@ -55,10 +55,11 @@ pub async fn sleep(duration: Duration) -> Result<(), Cancelled> {
 ///
 /// [`Cancelled`] when the context is cancelled. Trying again cannot succeed.
 pub async fn sleep_until(deadline: Instant) -> Result<(), Cancelled> {
-    until(tokio::time::sleep_until(deadline)).await
+    until(Op::Sleep, tokio::time::sleep_until(deadline)).await
 }
 
-async fn until(sleep: tokio::time::Sleep) -> Result<(), Cancelled> {
+/// Waits until `sleep` is over; views show it as `op`.
+pub(crate) async fn until(op: Op, sleep: tokio::time::Sleep) -> Result<(), Cancelled> {
     let mut sleep = pin!(sleep);
     let mut leaf = Leaf::default();
     poll_fn(move |cx| {
@@ -67,7 +68,7 @@ async fn until(sleep: tokio::time::Sleep) -> Result<(), Cancelled> {
             leaf.clear();
             return Poll::Ready(Ok(()));
         }
-        match leaf.park(cx, Wait { op: Op::Sleep, on: 0 }) {
+        match leaf.park(cx, Wait { op, on: 0 }) {
             Ok(()) => Poll::Pending,
             Err(cancelled) => Poll::Ready(Err(cancelled)),
         }

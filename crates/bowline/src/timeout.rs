@@ -12,10 +12,11 @@ use tokio::time::{Instant, Sleep};
 
 use crate::cause::{Cancelled, Cause};
 use crate::node::{Alive, Node, NodeKind};
+use crate::put_off::Opened;
 use crate::record::{self, CANCEL};
 use crate::root;
 use crate::site;
-use crate::track::{End, Shield, Strand};
+use crate::track::{End, First, Shield, Strand};
 
 /// Runs `future` under a deadline `after` from its first poll; tasks it owns inherit it.
 ///
@@ -147,15 +148,10 @@ fn open<F>(
     strand: Pin<&mut Strand<F>>,
     place: &'static Location<'static>,
     limit: Limit,
+    at: Option<Instant>,
     kind: NodeKind,
 ) -> State {
     let shield = (kind == NodeKind::Shield).then(Shield::raise);
-    let at = match limit {
-        Limit::At(at) => Some(at),
-        Limit::After(after) => Instant::now().checked_add(after), // too long to add is no deadline
-        #[cfg(feature = "tokio-util")]
-        Limit::Token(_) => None,
-    };
     // In a foreign task - a web framework's handler - the process's root is the parent.
     let parent = record::current().or_else(root::of_runtime);
     let inherited = parent.as_ref().and_then(|parent| parent.node.deadline());
@@ -169,18 +165,57 @@ fn open<F>(
     State::Open { alive, alarm, _shield: shield }
 }
 
+impl Limit {
+    /// The deadline, if the first poll is now.
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Limit::At(at) => Some(*at),
+            Limit::After(after) => Instant::now().checked_add(*after), // too long to add is no deadline
+            #[cfg(feature = "tokio-util")]
+            Limit::Token(_) => None,
+        }
+    }
+}
+
+/// Whether the first poll can go on without the context being opened. A foreign task has none below, and a cancelled one
+/// is to be seen at once.
+fn can_be_put_off(limit: &Limit, kind: NodeKind) -> bool {
+    kind == NodeKind::Timeout
+        && matches!(limit, Limit::At(_) | Limit::After(_))
+        && record::with_nearest(|current| current.is_some_and(|record| !record.is_cancelled()))
+}
+
 impl<F: Future> Future for Under<F> {
     type Output = Result<F::Output, Cancelled>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let mut first = None;
         if matches!(this.state, State::New { .. }) {
             if let State::New { place, limit, kind } = std::mem::replace(this.state, State::Ended) {
-                *this.state = open(this.strand.as_mut(), place, limit, kind);
+                let at = limit.deadline();
+                *this.state = if can_be_put_off(&limit, kind) {
+                    first = Some(Poll::Pending);
+                    match this.strand.as_mut().poll_first(cx, place, at) {
+                        First::Value(value) => return Poll::Ready(Ok(value)),
+                        First::Panicked(panic) => panic.resume(),
+                        First::Pending(Some(Opened { alive, inherited, .. })) => {
+                            let alarm = Alarm::Timer(Timer::for_node(alive.node(), inherited));
+                            State::Open { alive, alarm, _shield: None }
+                        }
+                        First::Pending(None) => {
+                            let state = open(this.strand.as_mut(), place, limit, at, kind);
+                            this.strand.as_mut().park(cx);
+                            state
+                        }
+                    }
+                } else {
+                    open(this.strand.as_mut(), place, limit, at, kind)
+                };
             }
         }
         let State::Open { alive, alarm, .. } = this.state else { panic!("polled after it had ended") };
-        let mut polled = this.strand.as_mut().poll(cx);
+        let mut polled = first.unwrap_or_else(|| this.strand.as_mut().poll(cx));
         if polled.is_pending() {
             if let Some(cause) = alarm.rings(cx) {
                 alive.node().cancel(CANCEL, &cause);
@@ -200,6 +235,9 @@ impl<F: Future> Future for Under<F> {
 
 /// The one timer of a deadline: whoever tightened it polls it; everybody below inherits the effect.
 pub(crate) struct Timer {
+    /// `None`: there is none, or it has fired.
+    at: Option<Instant>,
+    /// Made when somebody has to wait: most calls end before that.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -209,14 +247,16 @@ impl Timer {
             node.deadline().filter(|at| node.kind == NodeKind::Shield || inherited.is_none_or(|up| *at < up));
         #[cfg(test)]
         tests::MADE.with(|made| made.set(made.get() + usize::from(own.is_some())));
-        Self { sleep: own.map(|at| Box::pin(tokio::time::sleep_until(at))) }
+        Self { at: own, sleep: None }
     }
 
     /// Says once that the deadline has passed.
     pub(crate) fn has_fired(&mut self, cx: &mut Context<'_>) -> bool {
-        let fired = self.sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
+        let Some(at) = self.at else { return false };
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        let fired = sleep.as_mut().poll(cx).is_ready();
         if fired {
-            self.sleep = None;
+            *self = Self { at: None, sleep: None };
         }
         fired
     }

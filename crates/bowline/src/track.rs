@@ -10,15 +10,17 @@
 
 use std::future::Future;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 
 use crate::cause::Cancelled;
 use crate::node::Node;
 use crate::panic::{Panic, caught};
+use crate::put_off::{self, Opened};
 use crate::record::{self, ABORT, CANCEL, Kind, Record};
 use crate::sync::Arc;
 use crate::sync::atomic::{Ordering, fence};
@@ -271,6 +273,68 @@ impl<F> Strand<F> {
     }
 }
 
+/// What the first poll of a strand came to whose context was put off.
+pub(crate) enum First<T> {
+    Value(T),
+    Panicked(Panic),
+    /// And the context, if somebody has looked at it.
+    Pending(Option<Opened>),
+}
+
+impl<F: Future> Strand<F> {
+    /// The first poll, under a deadline whose context is opened when somebody looks. The context below is not cancelled.
+    pub(crate) fn poll_first(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        place: &'static Location<'static>,
+        at: Option<Instant>,
+    ) -> First<F::Output> {
+        let mut this = self.project();
+        let future = &mut this.future;
+        let (stepped, opened) = put_off::run(place, at, || {
+            let stepped = catch_unwind(AssertUnwindSafe(|| step(future.as_mut(), 0, cx)));
+            if stepped.is_err() {
+                put_off::open_all(); // a panic names the context it happened in
+            }
+            stepped
+        });
+        *this.record = opened.as_ref().map(|opened| Arc::clone(&opened.record));
+        if let Some(record) = this.record {
+            record.poll_ends();
+        }
+        match stepped {
+            Ok(Step::Ready(value)) => {
+                if let Some(record) = this.record.take() {
+                    record.mark_ended();
+                }
+                First::Value(value)
+            }
+            Ok(Step::Pending | Step::Cancelled) => {
+                if let Some(record) = this.record {
+                    park(record, cx);
+                }
+                First::Pending(opened)
+            }
+            Err(payload) => {
+                let Some(record) = this.record else { unreachable!("it was opened for the panic") };
+                let panic = caught(record, payload);
+                let _ = record::enter(this.record, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
+                if let Some(record) = this.record.take() {
+                    record.mark_ended();
+                }
+                First::Panicked(panic)
+            }
+        }
+    }
+
+    /// Opened after its first poll was pending.
+    pub(crate) fn park(self: Pin<&mut Self>, cx: &Context<'_>) {
+        if let Some(record) = self.project().record {
+            park(record, cx);
+        }
+    }
+}
+
 impl<F: Future> Future for Strand<F> {
     type Output = End<F::Output>;
 
@@ -362,7 +426,7 @@ pub(crate) struct Leaf {
 impl Leaf {
     /// Returns the cause if the current context is cancelled. The context is looked up at every poll: it follows the poll.
     pub(crate) fn check() -> Result<(), Cancelled> {
-        record::with_current(|current| match current {
+        record::with_nearest(|current| match current {
             Some(record) if record.is_cancelled() => Err(record.cancelled()),
             _ => Ok(()),
         })

@@ -42,7 +42,7 @@ pub struct ScopeInfo {
     pub id: u64,
     /// The name given at creation.
     pub name: &'static str,
-    /// What it is: `root`, `scope`, `group`, `timeout`, `shielded`, `drain phase`, `value`, `token`.
+    /// What it is: `root`, `scope`, `group`, `timeout`, `shielded`, `drain phase`, `supervisor`, `value`, `job`, `token`.
     pub kind: &'static str,
     /// `file:line` of its creation.
     pub place: String,

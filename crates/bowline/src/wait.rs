@@ -54,6 +54,11 @@ ops! {
     Sleep = 17, "sleep";
     Merge = 18, "merge";
     Closed = 19, "closed";
+    Job = 20, "job";
+    Submit = 21, "submit";
+    Lease = 22, "lease";
+    Backoff = 27, "back-off";
+    Supervise = 24, "supervise";
 }
 
 const OP_SHIFT: u32 = 56;

@@ -15,7 +15,7 @@ use crate::wait::{Op, Wait};
 /// Returns whether the current context was cancelled. It costs one thread-local and two atomic loads.
 #[must_use]
 pub fn is_cancelled() -> bool {
-    record::with_current(|current| current.is_some_and(|record| record.is_cancelled()))
+    record::with_nearest(|current| current.is_some_and(|record| record.is_cancelled()))
 }
 
 /// Returns why the current context was cancelled; for loops that compute without awaiting.

@@ -34,7 +34,7 @@ pub use drain::{draining, shut_down, until_draining};
 pub(crate) use follow::{Followed, Followers};
 #[cfg(feature = "tokio-util")]
 pub use token::with_token;
-pub(crate) use value::Value;
+pub(crate) use value::{Value, any, put};
 pub use value::{value, with_value};
 
 use crate::cause::Cancelled;

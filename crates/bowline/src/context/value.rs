@@ -67,7 +67,30 @@ where
 /// It walks up through the enclosing scopes and takes no lock. Hold on to what it returns in a loop.
 #[must_use]
 pub fn value<T: Send + Sync + 'static>() -> Option<Arc<T>> {
-    record::with_current(|current| current.and_then(find))
+    record::with_nearest(|current| current.and_then(find))
+}
+
+/// Lets `node`, and all that is below it, know of a value that somebody else keeps.
+pub(crate) fn put<T: Send + Sync + 'static>(node: &Node, value: &Arc<T>) {
+    let weak: Weak<T> = Arc::downgrade(value);
+    let _ = node.value.set(Value { of: TypeId::of::<T>(), value: weak });
+}
+
+/// Returns whether there is a value of this type for which `is` holds in the current context or an ancestor, the innermost or
+/// not. `is` runs no user code.
+pub(crate) fn any<T: Send + Sync + 'static>(is: impl Fn(&T) -> bool) -> bool {
+    record::with_nearest(|current| {
+        let mut at = current;
+        while let Some(record) = at {
+            let known = record.node.value.get().filter(|known| known.of == TypeId::of::<T>());
+            let value = known.and_then(|known| known.value.upgrade()?.downcast::<T>().ok());
+            if value.is_some_and(|value| is(&value)) {
+                return true;
+            }
+            at = record.node.parent();
+        }
+        false
+    })
 }
 
 /// Looks at `record` and upwards. Runs no user code: only a value of the right type is touched, and it is returned.
@@ -112,8 +135,7 @@ pin_project! {
 fn open<V: Send + Sync + 'static>(site: &'static Site, value: &Arc<V>) -> Alive {
     let parent = record::current().or_else(root::of_runtime);
     let alive = Node::open(site, NodeKind::Value, parent, None, false);
-    let weak: Weak<V> = Arc::downgrade(value);
-    let _ = alive.node().value.set(Value { of: TypeId::of::<V>(), value: weak });
+    put(alive.node(), value);
     alive
 }
 

@@ -201,6 +201,20 @@ impl<T: Send + 'static, E: Send + 'static, P: Policy> Group<T, E, P> {
         self.handle.spawn_at(name, Location::caller(), (), future).unwrap_or_else(|_| Member::refused())
     }
 
+    /// As `spawn`, for parts of this crate: the task's place is where the user's line is.
+    pub(crate) fn spawn_from<F>(
+        &self,
+        name: &'static str,
+        place: &'static Location<'static>,
+        future: F,
+    ) -> Member
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        P: Unlimited,
+    {
+        self.handle.spawn_at(name, place, (), future).unwrap_or_else(|_| Member::refused())
+    }
+
     /// Spawns a task and hands ends over to it, as [`Scope::spawn_with`](crate::Scope::spawn_with).
     ///
     /// # Panics

@@ -17,6 +17,7 @@ use crate::panic::Panic;
 use crate::record::{ABORT, CANCEL, Record};
 use crate::testing::trial;
 use crate::track::Ending;
+use crate::tree::{self, TaskState};
 
 /// A task spawned into a group: to cancel it alone. Its result goes to the group's [`Outcome`](crate::Outcome).
 ///
@@ -49,6 +50,11 @@ impl Member {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.living().is_none()
+    }
+
+    /// What it does or waits for now, while it lives.
+    pub(crate) fn state(&self) -> Option<TaskState> {
+        self.living().map(|record| tree::state(record))
     }
 
     /// Asks this task to end at its next await. Nothing happens if it has ended.

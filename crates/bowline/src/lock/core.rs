@@ -20,15 +20,15 @@ use crate::wait::{Op, Wait};
 
 /// What somebody asks for.
 #[derive(Clone, Copy)]
-pub(super) struct Ask {
-    pub(super) op: Op,
-    pub(super) need: usize,
+pub(crate) struct Ask {
+    pub(crate) op: Op,
+    pub(crate) need: usize,
     /// How many calls to everybody there had been when the question was asked (`Notify`).
-    pub(super) calls: u64,
+    pub(crate) calls: u64,
 }
 
 /// Who passes a lock, who waits and who is refused. Runs under the lock; wakes nobody itself.
-pub(super) trait Rule: Send + 'static {
+pub(crate) trait Rule: Send + 'static {
     /// What somebody who passes takes along.
     type Pass;
     /// Why somebody never will.
@@ -73,14 +73,14 @@ pub(super) trait Rule: Send + 'static {
 
 /// Whom to wake after the lock is released. The usual one needs no allocation.
 #[derive(Default)]
-pub(super) struct Wakes {
+pub(crate) struct Wakes {
     first: Option<Waker>,
     /// Empty as long as there is no first.
     more: Vec<Waker>,
 }
 
 impl Wakes {
-    pub(super) fn add(&mut self, waker: Option<Waker>) {
+    pub(crate) fn add(&mut self, waker: Option<Waker>) {
         if self.first.is_none() {
             self.first = waker;
         } else {
@@ -88,7 +88,7 @@ impl Wakes {
         }
     }
 
-    pub(super) fn add_all(&mut self, wakers: Vec<Waker>) {
+    pub(crate) fn add_all(&mut self, wakers: Vec<Waker>) {
         wakers.into_iter().for_each(|waker| self.add(Some(waker)));
     }
 
@@ -101,31 +101,31 @@ impl Wakes {
 }
 
 /// One lock of any kind.
-pub(super) struct Core<R> {
-    pub(super) id: u64,
-    pub(super) site: &'static Site,
+pub(crate) struct Core<R> {
+    pub(crate) id: u64,
+    pub(crate) site: &'static Site,
     state: Mutex<State<R>>,
 }
 
-pub(super) struct State<R> {
-    pub(super) line: Line,
-    pub(super) rule: R,
+pub(crate) struct State<R> {
+    pub(crate) line: Line,
+    pub(crate) rule: R,
     /// Where the lock lay when it was last used by reference.
     lies_at: usize,
     /// Whether it stands in the registry.
     listed: bool,
-    waits: u64,
-    pub(super) panicked: u64,
+    pub(crate) waits: u64,
+    pub(crate) panicked: u64,
 }
 
 impl<R: Rule> Core<R> {
-    pub(super) fn new(name: &'static str, place: &'static Location<'static>, rule: R) -> Arc<Self> {
+    pub(crate) fn new(name: &'static str, place: &'static Location<'static>, rule: R) -> Arc<Self> {
         let state = State { line: Line::default(), rule, lies_at: 0, listed: false, waits: 0, panicked: 0 };
         Arc::new(Self { id: next_id(), site: site::intern(name, place), state: Mutex::new(state) })
     }
 
     /// One critical section; wakes after it.
-    pub(super) fn with<T>(&self, act: impl FnOnce(&mut State<R>, &mut Wakes) -> T) -> T {
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut State<R>, &mut Wakes) -> T) -> T {
         let mut wakes = Wakes::default();
         let result = act(&mut self.state.lock_unpoisoned(), &mut wakes);
         wakes.run();
@@ -133,7 +133,7 @@ impl<R: Rule> Core<R> {
     }
 
     /// Passes if that is possible without waiting. `lies_at` is the address of the lock's public front.
-    pub(super) fn try_enter(
+    pub(crate) fn try_enter(
         &self,
         ask: Ask,
         who: Who,
@@ -175,13 +175,13 @@ impl<R: Rule> Resource for Core<R> {
 }
 
 /// Why a wait ended without a pass.
-pub(super) enum Stopped<R> {
+pub(crate) enum Stopped<R> {
     Cancelled(Cancelled),
     Refused(R),
 }
 
 /// A wait for a pass: a place in line from the first poll on, given up when dropped or cancelled.
-pub(super) struct Waiting<'a, R: Rule> {
+pub(crate) struct Waiting<'a, R: Rule> {
     core: &'a Arc<Core<R>>,
     ask: Ask,
     at: &'static Location<'static>,
@@ -193,7 +193,7 @@ pub(super) struct Waiting<'a, R: Rule> {
 }
 
 impl<'a, R: Rule> Waiting<'a, R> {
-    pub(super) fn new(
+    pub(crate) fn new(
         core: &'a Arc<Core<R>>,
         ask: Ask,
         at: &'static Location<'static>,
@@ -321,7 +321,7 @@ impl<R: Rule> Drop for Waiting<'_, R> {
 
 impl<'a, R: Rule> Waiting<'a, R> {
     /// Goes on with `then` in the poll in which the wait is over: nothing can be dropped between the two.
-    pub(super) fn then<T, F>(self, then: F) -> Then<'a, R, F>
+    pub(crate) fn then<T, F>(self, then: F) -> Then<'a, R, F>
     where
         F: FnOnce(Result<R::Pass, Stopped<R::Refusal>>) -> T,
     {
@@ -330,7 +330,7 @@ impl<'a, R: Rule> Waiting<'a, R> {
 }
 
 /// A wait and what follows. Written out, because an `async` block would hold the wait twice.
-pub(super) struct Then<'a, R: Rule, F> {
+pub(crate) struct Then<'a, R: Rule, F> {
     waiting: Waiting<'a, R>,
     then: Option<F>,
 }

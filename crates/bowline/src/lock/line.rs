@@ -5,11 +5,12 @@
 
 use std::task::Waker;
 
+use crate::clock;
 use crate::resource::{HeldFact, WaiterFact, Who};
 use crate::wait::Op;
 
 /// Index of a slot.
-pub(super) type Key = u32;
+pub(crate) type Key = u32;
 
 const NONE: Key = Key::MAX;
 
@@ -17,7 +18,7 @@ const NONE: Key = Key::MAX;
 const KEPT_WHEN_EMPTY: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     /// Nobody's; `after` is the next vacant slot.
     Vacant,
     /// In line.
@@ -39,14 +40,14 @@ struct Place {
 }
 
 /// What somebody who leaves leaves behind.
-pub(super) struct Left {
-    pub(super) stage: Stage,
-    pub(super) need: usize,
+pub(crate) struct Left {
+    pub(crate) stage: Stage,
+    pub(crate) need: usize,
     /// To be dropped outside the lock.
-    pub(super) waker: Option<Waker>,
+    pub(crate) waker: Option<Waker>,
 }
 
-pub(super) struct Line {
+pub(crate) struct Line {
     slots: Vec<Place>,
     vacant: Key,
     first: Key,
@@ -63,21 +64,21 @@ impl Default for Line {
 }
 
 impl Line {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.first == NONE
     }
 
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.waiting
     }
 
     /// Enters a holder that did not have to wait.
-    pub(super) fn hold(&mut self, need: usize, who: Who, op: Op) -> Key {
+    pub(crate) fn hold(&mut self, need: usize, who: Who, op: Op) -> Key {
         self.insert(Place { stage: Stage::Held, need, who, op, waker: None, before: NONE, after: NONE })
     }
 
     /// Joins at the end.
-    pub(super) fn join(&mut self, need: usize, who: Who, op: Op, waker: Waker) -> Key {
+    pub(crate) fn join(&mut self, need: usize, who: Who, op: Op, waker: Waker) -> Key {
         let before = self.last;
         let place = Place { stage: Stage::Waiting, need, who, op, waker: Some(waker), before, after: NONE };
         let key = self.insert(place);
@@ -91,7 +92,7 @@ impl Line {
     }
 
     /// Whoever is first, and what it needs.
-    pub(super) fn first(&mut self) -> Option<(Key, usize)> {
+    pub(crate) fn first(&mut self) -> Option<(Key, usize)> {
         match self.first {
             NONE => None,
             first => Some((first, self.place(first).need)),
@@ -99,7 +100,7 @@ impl Line {
     }
 
     /// Takes a place out of the line and marks it as granted, in one step. Its waker is to be woken outside the lock.
-    pub(super) fn grant(&mut self, key: Key) -> Option<Waker> {
+    pub(crate) fn grant(&mut self, key: Key) -> Option<Waker> {
         self.unlink(key);
         let place = self.place(key);
         place.stage = Stage::Granted;
@@ -107,40 +108,44 @@ impl Line {
     }
 
     /// The granted place has been fetched.
-    pub(super) fn fetch(&mut self, key: Key) {
+    pub(crate) fn fetch(&mut self, key: Key) {
         self.place(key).stage = Stage::Held;
     }
 
-    pub(super) fn stage(&mut self, key: Key) -> Stage {
+    pub(crate) fn stage(&mut self, key: Key) -> Stage {
         self.place(key).stage
     }
 
-    pub(super) fn need(&mut self, key: Key) -> usize {
+    pub(crate) fn who(&mut self, key: Key) -> Who {
+        self.place(key).who
+    }
+
+    pub(crate) fn need(&mut self, key: Key) -> usize {
         self.place(key).need
     }
 
     /// Notes that a waiting place was polled. Says whether its waker still is the right one.
-    pub(super) fn polled(&mut self, key: Key, waker: &Waker) -> bool {
+    pub(crate) fn polled(&mut self, key: Key, waker: &Waker) -> bool {
         let place = self.place(key);
         place.who.polled_again();
         place.waker.as_ref().is_some_and(|known| known.will_wake(waker))
     }
 
     /// Replaces a waiting place's waker; the old one is to be dropped outside the lock.
-    pub(super) fn renew(&mut self, key: Key, waker: Waker) -> Option<Waker> {
+    pub(crate) fn renew(&mut self, key: Key, waker: Waker) -> Option<Waker> {
         self.place(key).waker.replace(waker)
     }
 
     /// A held place is taken over by another task.
-    pub(super) fn hand_over(&mut self, key: Key, who: Who) {
+    pub(crate) fn hand_over(&mut self, key: Key, who: Who) {
         self.place(key).who = who;
     }
 
-    pub(super) fn set_need(&mut self, key: Key, need: usize) {
+    pub(crate) fn set_need(&mut self, key: Key, need: usize) {
         self.place(key).need = need;
     }
 
-    pub(super) fn leave(&mut self, key: Key) -> Left {
+    pub(crate) fn leave(&mut self, key: Key) -> Left {
         if self.place(key).stage == Stage::Waiting {
             self.unlink(key);
         }
@@ -159,7 +164,7 @@ impl Line {
     }
 
     /// Takes the wakers of all who wait, and leaves them in line: they are to look again, and find that it is over.
-    pub(super) fn call_all(&mut self) -> Vec<Waker> {
+    pub(crate) fn call_all(&mut self) -> Vec<Waker> {
         let mut wakers = Vec::with_capacity(self.waiting);
         let mut at = self.first;
         while at != NONE {
@@ -171,7 +176,7 @@ impl Line {
     }
 
     /// Everybody in line, in order, and then those who were granted and have not come.
-    pub(super) fn waiters(&self) -> Vec<WaiterFact> {
+    pub(crate) fn waiters(&self) -> Vec<WaiterFact> {
         let mut waiters = Vec::with_capacity(self.waiting);
         let mut at = self.first;
         while let Some(place) = self.slots.get(at as usize) {
@@ -184,9 +189,15 @@ impl Line {
     }
 
     /// Everybody to whom a part belongs: holders, and those granted.
-    pub(super) fn held(&self) -> Vec<HeldFact> {
+    pub(crate) fn held(&self) -> Vec<HeldFact> {
         let held = self.slots.iter().filter(|place| matches!(place.stage, Stage::Granted | Stage::Held));
         held.map(|place| HeldFact { who: place.who, amount: place.need }).collect()
+    }
+
+    /// Of those to whom a part belongs, whoever came first.
+    pub(crate) fn oldest(&self) -> Option<Who> {
+        let held = self.slots.iter().filter(|place| matches!(place.stage, Stage::Granted | Stage::Held));
+        held.map(|place| place.who).max_by_key(|who| clock::since(who.since))
     }
 
     fn place(&mut self, key: Key) -> &mut Place {

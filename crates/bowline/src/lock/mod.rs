@@ -17,11 +17,11 @@
 //! fire one is gone, its waiters are told.
 
 mod barrier;
-mod core;
+pub(crate) mod core;
 mod ends;
 mod error;
 mod latch;
-mod line;
+pub(crate) mod line;
 mod mutex;
 mod notify;
 mod permits;
@@ -37,4 +37,5 @@ pub use mutex::{Mutex, MutexGuard};
 pub(crate) use notify::open as open_notify;
 pub use notify::{FreeNotifier, Notifier, Notify, NotifyError};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
+pub(crate) use semaphore::KeptPermit;
 pub use semaphore::{FreePermit, OwnedPermit, Semaphore, SemaphorePermit};

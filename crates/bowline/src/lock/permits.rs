@@ -15,6 +15,8 @@ pub(super) trait Content: Send + 'static {
 pub(super) struct Permits<C> {
     pub(super) free: usize,
     pub(super) total: usize,
+    /// Permits in hand beyond the total, since it was made smaller: they go out of circulation as they come back.
+    pub(super) owed: usize,
     /// Whether more permits may come: then no request is too large.
     pub(super) grows: bool,
     pub(super) closed: Option<&'static str>,
@@ -36,11 +38,34 @@ impl<C: Content> Permits<C> {
         Self {
             free: total,
             total,
+            owed: 0,
             grows: false,
             closed: None,
             max_waiting: usize::MAX,
             suspect: false,
             content,
+        }
+    }
+
+    /// Permits come back, or are new; what is owed is paid first.
+    pub(super) fn give(&mut self, permits: usize) {
+        let paid = permits.min(self.owed);
+        self.owed -= paid;
+        self.free += permits - paid;
+    }
+
+    /// Makes it so many permits in all. Those in hand stay valid: there may be more in hand than that for a while.
+    pub(super) fn resize(&mut self, total: usize) {
+        if total >= self.total {
+            let more = total - self.total;
+            self.total = total;
+            self.give(more);
+        } else {
+            let less = self.total - total;
+            self.total = total;
+            let free = less.min(self.free);
+            self.free -= free;
+            self.owed += less - free;
         }
     }
 
@@ -96,7 +121,7 @@ impl<C: Content> Rule for Permits<C> {
 
     fn left(&mut self, line: &mut Line, left: &Left, wakes: &mut Wakes) {
         if left.stage == Stage::Granted {
-            self.free += left.need;
+            self.give(left.need);
         }
         self.grant(line, wakes); // also if it only waited: the next may be smaller
     }
@@ -125,7 +150,7 @@ impl<C: Content> Core<Permits<C>> {
             put_back(&mut state.rule.content);
             state.panicked += u64::from(panicked);
             state.rule.suspect |= panicked;
-            state.rule.free += left.need;
+            state.rule.give(left.need);
             state.rule.grant(&mut state.line, wakes);
         });
     }

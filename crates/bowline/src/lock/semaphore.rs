@@ -69,7 +69,12 @@ impl Semaphore {
             permits > 0,
             "a semaphore without permits lets nobody pass: say `Semaphore::empty` to fill it later"
         );
-        Self { core: Core::new(name, Location::caller(), Permits::new(permits, Nothing)) }
+        Self::at(name, Location::caller(), permits)
+    }
+
+    /// As `new`, for a part that was made at `place`.
+    pub(crate) fn at(name: &'static str, place: &'static Location<'static>, permits: usize) -> Self {
+        Self { core: Core::new(name, place, Permits::new(permits, Nothing)) }
     }
 
     /// Makes a semaphore without permits, to be filled by [`add_permits`](Self::add_permits). Since more may come, no request
@@ -196,7 +201,7 @@ impl Semaphore {
         self.core.with(|state, wakes| {
             let rule = &mut state.rule;
             rule.total = rule.total.checked_add(permits).expect("a semaphore counts up to usize::MAX");
-            rule.free += permits;
+            rule.give(permits);
             rule.grant(&mut state.line, wakes);
         });
     }
@@ -224,6 +229,45 @@ impl Semaphore {
         self.core.facts().into()
     }
 
+    /// As [`acquire`](Self::acquire), for parts of the crate whose permits lie in things of their own.
+    pub(crate) fn acquire_free(
+        &self,
+        permits: usize,
+        at: &'static Location<'static>,
+    ) -> impl Future<Output = Result<FreePermit, AcquireError>> + use<'_> {
+        Waiting::new(&self.core, acquire(permits), at, false, self.lies_at()).then(move |passed| {
+            let (key, ()) = passed.map_err(|stopped| AcquireError::new(stopped, permits))?;
+            Ok(FreePermit { held: Held { core: Arc::clone(&self.core), key, permits } })
+        })
+    }
+
+    /// Lets at most `max_waiting` wait from here on; who waits already may stay.
+    pub(crate) fn set_waiting_room(&self, max_waiting: usize) {
+        self.core.with(|state, _| state.rule.max_waiting = max_waiting);
+    }
+
+    /// Makes it as many permits in all as `total` says, which is asked under the lock: of several that change it, the
+    /// last one to ask decides. Permits in hand stay valid.
+    pub(crate) fn resize(&self, total: impl FnOnce() -> usize) {
+        self.core.with(|state, wakes| {
+            state.rule.resize(total());
+            state.rule.grant(&mut state.line, wakes);
+        });
+    }
+
+    /// Returns how many permits there are in all, are in hand, and are waited for.
+    pub(crate) fn books(&self) -> (usize, usize, usize) {
+        self.core.with(|state, _| {
+            let Permits { total, free, owed, .. } = state.rule;
+            (total, total + owed - free, state.line.waiting())
+        })
+    }
+
+    /// Returns who has held permits for longest, without the copies that [`stats`](Self::stats) makes.
+    pub(crate) fn oldest(&self) -> Option<Who> {
+        self.core.with(|state, _| state.line.oldest())
+    }
+
     fn wait(
         &self,
         permits: usize,
@@ -234,6 +278,33 @@ impl Semaphore {
             let (key, ()) = passed.map_err(|stopped| AcquireError::new(stopped, permits))?;
             Ok(SemaphorePermit { core: &self.core, key, permits })
         })
+    }
+
+    /// Waits for permits that do not borrow the semaphore and stay booked to whoever took them, for parts of the crate that
+    /// show their own holders.
+    pub(crate) fn acquire_kept(
+        &self,
+        permits: usize,
+        at: &'static Location<'static>,
+    ) -> impl Future<Output = Result<KeptPermit, AcquireError>> + use<'_> {
+        Waiting::new(&self.core, acquire(permits), at, false, self.lies_at()).then(move |passed| {
+            let (key, ()) = passed.map_err(|stopped| AcquireError::new(stopped, permits))?;
+            Ok(KeptPermit { _held: Held { core: Arc::clone(&self.core), key, permits } })
+        })
+    }
+
+    /// As `acquire_kept`, if that is possible without waiting.
+    pub(crate) fn try_acquire_kept(
+        &self,
+        permits: usize,
+        at: &'static Location<'static>,
+    ) -> Option<KeptPermit> {
+        match self.core.try_enter(acquire(permits), Who::here(at, false), self.lies_at()) {
+            Some(Ok((key, ()))) => {
+                Some(KeptPermit { _held: Held { core: Arc::clone(&self.core), key, permits } })
+            }
+            None | Some(Err(_)) => None,
+        }
     }
 
     fn lies_at(&self) -> usize {
@@ -318,6 +389,11 @@ impl Drop for Held {
     fn drop(&mut self) {
         release(&self.core, self.key);
     }
+}
+
+/// Permits that go back when this is dropped, wherever it lies; the books name who took them.
+pub(crate) struct KeptPermit {
+    _held: Held,
 }
 
 /// Permits of a [`Semaphore`] held by a task: they do not borrow the semaphore, and the holder is known.

@@ -2,7 +2,7 @@
 
 use std::task::Waker;
 
-pub(super) struct Few<X> {
+pub(crate) struct Few<X> {
     first: Option<X>,
     more: Vec<X>,
 }
@@ -14,7 +14,7 @@ impl<X> Default for Few<X> {
 }
 
 impl<X> Few<X> {
-    pub(super) fn add(&mut self, one: X) {
+    pub(crate) fn add(&mut self, one: X) {
         match self.first {
             None => self.first = Some(one),
             Some(_) => self.more.push(one),
@@ -29,7 +29,7 @@ impl<X> Extend<X> for Few<X> {
 }
 
 impl Few<Waker> {
-    pub(super) fn wake(self) {
+    pub(crate) fn wake(self) {
         if let Some(first) = self.first {
             first.wake();
             self.more.into_iter().for_each(Waker::wake);

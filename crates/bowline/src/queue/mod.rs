@@ -52,6 +52,7 @@ use lane::Limits;
 
 pub use delivery::{Delivery, FreeDelivery};
 pub use error::{SendError, TryRecvError};
+pub(crate) use few::Few;
 pub(crate) use merge::open as open_merged;
 pub use merge::{FreeSource, FreeSources, FromSource, Source, Sources};
 pub use receiver::{FreeRx, Rx};
@@ -107,15 +108,35 @@ impl<T> Bound<T> {
     }
 
     fn limits(&self) -> Limits {
-        Limits { items: trial::capacity(self.items), bytes: self.max_bytes().unwrap_or(usize::MAX) }
+        Limits { items: self.max_items(), bytes: self.max_bytes().unwrap_or(usize::MAX) }
     }
 
-    fn max_bytes(&self) -> Option<usize> {
+    pub(crate) fn max_items(&self) -> usize {
+        trial::capacity(self.items)
+    }
+
+    pub(crate) fn has_urgent(&self) -> bool {
+        self.urgent > 0
+    }
+
+    pub(crate) fn max_bytes(&self) -> Option<usize> {
         self.bytes.map(|(max, _)| max)
     }
 
-    fn size_of(&self) -> Option<SizeOf<T>> {
+    pub(crate) fn size_of(&self) -> Option<SizeOf<T>> {
         self.bytes.map(|(_, size_of)| size_of)
+    }
+
+    /// The bounds in items and bytes, for a buffer that keeps its items in one order, and how to measure one.
+    ///
+    /// # Panics
+    ///
+    /// If there is an urgent lane.
+    #[track_caller]
+    pub(crate) fn limits_of_one_lane(&self) -> (usize, usize, Option<SizeOf<T>>) {
+        assert!(self.urgent == 0, "this buffer keeps its order: it has no urgent lane");
+        let limits = self.limits();
+        (limits.items, limits.bytes, self.size_of())
     }
 }
 

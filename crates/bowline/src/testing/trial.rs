@@ -128,8 +128,12 @@ pub(crate) fn seed() -> u64 {
     root::here().as_ref().and_then(|root| root.trial()).map_or(0, Trial::seed)
 }
 
+/// Whether a test runs here.
+pub(crate) fn is_running() -> bool {
+    root::here().is_some_and(|root| root.trial().is_some())
+}
+
 /// A number drawn by the seed of the run that is going on here.
-#[allow(dead_code)]
 pub(crate) fn seeded_draw() -> Option<u64> {
     // In the seed 0 too: a run without a schedule is to be the same each time.
     Some(root::here()?.trial()?.draw())

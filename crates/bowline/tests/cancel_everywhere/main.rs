@@ -1046,7 +1046,9 @@ fn every_public_async_function_is_in_the_table() {
     async_functions(sources, &exported, &mut written);
     written.sort();
     // One table per file here.
-    let tables: &[&[(&str, &[&str])]] = &[TABLE];
+    let tables: &[&[(&str, &[&str])]] = &[
+        TABLE,
+        ];
     let cut: BTreeSet<_> = tables
         .iter()
         .flat_map(|table| *table)

@@ -1,6 +1,6 @@
 //! Locks and signals: exclusion, the order of the line, and no wake-up lost with one who gave up waiting.
 
-use super::{Tally, check, check_rare, dawdle, give_up_early};
+use super::{Tally, check, check_rare, dawdle, draw, give_up_early};
 use crate::sync::Arc;
 use crate::testing::poll_once;
 use crate::{
@@ -359,4 +359,42 @@ fn nobody_passes_a_barrier_before_all_have_arrived_and_one_leads() {
         assert_eq!(done, Ok(()));
         assert_eq!(led.map(|led| led.now()), [1; ROUNDS]);
     });
+}
+
+/// The total moves while some hold permits, some wait and some give up waiting.
+async fn a_total_that_moves() {
+    const MOST: usize = 3;
+    let slots = Arc::new(Semaphore::new("slots", 2));
+    let done = scope("scope", async |s| {
+        let inside = Tally::default();
+        for _ in 0..TASKS {
+            let (slots, inside) = (Arc::clone(&slots), inside.clone());
+            s.spawn("task", async move {
+                drop(give_up_early(slots.acquire(1)).await);
+                let _permit = slots.acquire(1).await.expect("there is always one, some time");
+                let _one = inside.one();
+                assert!(inside.now() <= MOST);
+                dawdle().await;
+                let total = 1 + draw(MOST);
+                slots.resize(|| total);
+                Ok(())
+            });
+        }
+        Ok::<_, Cancelled>(())
+    })
+    .await;
+    assert_eq!(done, Ok(()));
+    let (total, in_hand, waiting) = slots.books();
+    assert_eq!((in_hand, waiting), (0, 0));
+    assert_eq!(slots.free_permits(), total, "permits were lost, or made from nothing");
+}
+
+#[test]
+fn a_semaphore_whose_total_moves_loses_no_permit_and_no_wake_up() {
+    check(a_total_that_moves);
+}
+
+#[test]
+fn a_semaphore_whose_total_moves_loses_no_permit_and_no_wake_up_in_rare_orders() {
+    check_rare(a_total_that_moves);
 }
