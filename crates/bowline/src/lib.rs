@@ -153,6 +153,9 @@
 
 mod alert;
 mod books;
+mod breaker;
+mod bulkhead;
+mod call;
 mod carry;
 mod cause;
 mod channel;
@@ -165,6 +168,7 @@ mod done;
 mod group;
 mod handle;
 mod holders;
+mod limit;
 mod lock;
 #[cfg(all(test, any(bowline_loom, bowline_shuttle)))]
 mod models;
@@ -193,9 +197,23 @@ mod wait;
 
 pub mod propagate;
 pub mod testing;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 pub use alert::{Alert, AlertHook, AlertKind, alerts, on_alert};
 pub use bowline_macros::{main, test};
+pub use breaker::{
+    Breaker, BreakerError, BreakerOpen, BreakerPermit, BreakerState, BreakerStats, Breakers, breakers,
+};
+pub use bulkhead::{
+    Bulkhead, BulkheadError, BulkheadFull, BulkheadSlot, BulkheadStats, NoSlot, OldestSlot, bulkheads,
+};
+pub use call::{
+    Attempt, Attempts, Backoff, Begun, ByClosure, ByError, Call, CallFailed, Class, Classifier, Classify,
+    Copies, CopiesStats, Effects, EffectsStats, Ended, Failure, FallbackCall, Freshness, Hedge, Idempotent,
+    Keep, KeyCounts, KeyStore, Known, LocalCopy, MemoryKeys, NoCopy, OnceError, Retry, RetryBudget,
+    RetryBudgetStats, RetryError, Stopped, StoreFailed, copies, effects, parse_retry_after, retry_budgets,
+};
 pub use carry::{Bind, Carry, Cx, TaskFn};
 pub use cause::{Cancelled, Cause, Origin};
 pub use channel::{
@@ -219,6 +237,7 @@ pub use group::{
     Outcome, Policy, Quorum, Slot, SpawnPermit, Unlimited, for_each, group, hedged, map,
 };
 pub use handle::Handle;
+pub use limit::{Limit, Sample};
 pub use lock::{
     AcquireError, Arrived, BarrierError, Count, FreeCount, FreeNotifier, FreePermit, FreeSeat, Latch, Mutex,
     MutexGuard, Notifier, Notify, NotifyError, OwnedPermit, ReadGuard, RwLock, Seat, Semaphore,

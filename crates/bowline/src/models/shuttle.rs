@@ -8,6 +8,8 @@
 //!
 //! Shuttle prints the schedule. `shuttle::replay` runs it again: put it in the place of `check_random` in [`check`].
 
+mod breaker;
+mod calls;
 mod channel;
 mod group;
 mod lock;
