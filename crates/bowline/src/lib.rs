@@ -176,6 +176,7 @@ mod node;
 mod opening;
 mod owner;
 mod panic;
+mod pool;
 mod put_off;
 mod queue;
 mod record;
@@ -245,6 +246,7 @@ pub use lock::{
 };
 pub use owner::Owner;
 pub use panic::{Panic, PanicClass, PanicStats, TaskPanics, bad_input, panics};
+pub use pool::{CallError, Pool, PoolHandle, PoolState, PoolStats, SubmitError, Workers, pools};
 pub use queue::{
     Bound, CloseReason, Delivery, FreeDelivery, FreeRx, FreeRxStream, FreeSource, FreeSources, FreeTx,
     FromSource, Holder, LaneStats, ObservedQueue, Overflow, Permit, QueueStats, Rx, RxStream, SendError,

@@ -13,6 +13,7 @@ mod calls;
 mod channel;
 mod group;
 mod lock;
+mod pool;
 mod queue;
 mod scope;
 

@@ -162,6 +162,7 @@ macro_rules! rows {
 // The files of the parts come here, below the macro they use.
 mod breaker;
 mod calls;
+mod pool;
 
 rows! {
     // ---- owners: what they own is gone, destructors included
@@ -1052,6 +1053,7 @@ fn every_public_async_function_is_in_the_table() {
         calls::TABLE,
         TABLE,
         breaker::TABLE,
+        pool::TABLE,
         ];
     let cut: BTreeSet<_> = tables
         .iter()
