@@ -154,6 +154,7 @@
 mod alert;
 mod books;
 mod breaker;
+mod buffers;
 mod bulkhead;
 mod call;
 mod carry;
@@ -163,6 +164,7 @@ mod children;
 mod clock;
 mod combine;
 mod context;
+mod cpu;
 mod dice;
 mod done;
 mod group;
@@ -206,6 +208,7 @@ pub use bowline_macros::{main, test};
 pub use breaker::{
     Breaker, BreakerError, BreakerOpen, BreakerPermit, BreakerState, BreakerStats, Breakers, breakers,
 };
+pub use buffers::{Buffer, BufferFull, Buffers, BuffersStats, TakeError, buffers};
 pub use bulkhead::{
     Bulkhead, BulkheadError, BulkheadFull, BulkheadSlot, BulkheadStats, NoSlot, OldestSlot, bulkheads,
 };
@@ -232,6 +235,7 @@ pub use context::{
     Context, cancelled, check, deadline, draining, is_cancelled, shut_down, time_left, until_cancelled,
     until_draining, value, with_value,
 };
+pub use cpu::{Computed, CpuError, CpuJobInfo, CpuLane, CpuPool, CpuPoolStats, compute, cpu_pools};
 pub use done::Counts;
 pub use group::{
     AtMost, BodyEnd, CollectAll, Discard, FailFast, FirstSuccess, Group, GroupHandle, Items, Member, NoRoom,

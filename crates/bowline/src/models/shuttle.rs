@@ -11,6 +11,7 @@
 mod breaker;
 mod calls;
 mod channel;
+mod cpu;
 mod group;
 mod lock;
 mod pool;

@@ -162,6 +162,7 @@ macro_rules! rows {
 // The files of the parts come here, below the macro they use.
 mod breaker;
 mod calls;
+mod cpu;
 mod pool;
 
 rows! {
@@ -1053,6 +1054,7 @@ fn every_public_async_function_is_in_the_table() {
         calls::TABLE,
         TABLE,
         breaker::TABLE,
+        cpu::TABLE,
         pool::TABLE,
         ];
     let cut: BTreeSet<_> = tables
