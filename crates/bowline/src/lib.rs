@@ -178,6 +178,7 @@ mod node;
 mod opening;
 mod owner;
 mod panic;
+mod pipeline;
 mod pool;
 mod put_off;
 mod queue;
@@ -250,6 +251,10 @@ pub use lock::{
 };
 pub use owner::Owner;
 pub use panic::{Panic, PanicClass, PanicStats, TaskPanics, bad_input, panics};
+pub use pipeline::{
+    Errors, Failed, FailedBy, Feed, Intake, Parallel, Pipeline, PipelineEnd, PipelineError, PipelineHandle,
+    PipelineReady, PipelineReport, PipelineStats, Stage, StageFn, StageStats, Step, pipelines,
+};
 pub use pool::{CallError, Pool, PoolHandle, PoolState, PoolStats, SubmitError, Workers, pools};
 pub use queue::{
     Bound, CloseReason, Delivery, FreeDelivery, FreeRx, FreeRxStream, FreeSource, FreeSources, FreeTx,

@@ -14,6 +14,7 @@ mod channel;
 mod cpu;
 mod group;
 mod lock;
+mod pipeline;
 mod pool;
 mod queue;
 mod scope;

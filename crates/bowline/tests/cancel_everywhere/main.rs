@@ -163,6 +163,7 @@ macro_rules! rows {
 mod breaker;
 mod calls;
 mod cpu;
+mod pipeline;
 mod pool;
 
 rows! {
@@ -1051,6 +1052,7 @@ fn every_public_async_function_is_in_the_table() {
     written.sort();
     // One table per file here.
     let tables: &[&[(&str, &[&str])]] = &[
+        pipeline::TABLE,
         calls::TABLE,
         TABLE,
         breaker::TABLE,
