@@ -170,6 +170,7 @@ mod done;
 mod group;
 mod handle;
 mod holders;
+mod lease;
 mod limit;
 mod lock;
 #[cfg(all(test, any(bowline_loom, bowline_shuttle)))]
@@ -243,6 +244,10 @@ pub use group::{
     Outcome, Policy, Quorum, Slot, SpawnPermit, Unlimited, for_each, group, hedged, map,
 };
 pub use handle::Handle;
+pub use lease::{
+    Hook, Lease, LeaseDiscards, LeaseError, LeaseHolder, LeasePool, LeaseSize, LeaseStats, Leases, Shortage,
+    StillLeased, lease_pools,
+};
 pub use limit::{Limit, Sample};
 pub use lock::{
     AcquireError, Arrived, BarrierError, Count, FreeCount, FreeNotifier, FreePermit, FreeSeat, Latch, Mutex,

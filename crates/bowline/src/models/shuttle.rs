@@ -13,6 +13,7 @@ mod calls;
 mod channel;
 mod cpu;
 mod group;
+mod lease;
 mod lock;
 mod pipeline;
 mod pool;

@@ -163,6 +163,7 @@ macro_rules! rows {
 mod breaker;
 mod calls;
 mod cpu;
+mod leases;
 mod pipeline;
 mod pool;
 
@@ -1058,6 +1059,7 @@ fn every_public_async_function_is_in_the_table() {
         breaker::TABLE,
         cpu::TABLE,
         pool::TABLE,
+        leases::TABLE,
         ];
     let cut: BTreeSet<_> = tables
         .iter()
