@@ -194,6 +194,7 @@ mod shutdown;
 mod site;
 mod sleep;
 mod spawner;
+mod supervise;
 mod sync;
 mod timeout;
 mod track;
@@ -273,5 +274,10 @@ pub use scope::{Scope, ScopeClosed, ScopeHandle, scope};
 pub use share::{FreeShared, Shared};
 pub use shutdown::{Blockers, DrainPhase, PhaseTime, Reason, Report, Straggler, drain_phase};
 pub use sleep::{sleep, sleep_until};
+pub use supervise::{
+    AddChildError, Child, ChildEnd, ChildError, ChildRef, ChildState, ChildStats, GaveUp, Life, NoSuchChild,
+    NotRunning, Restart, Restarts, StopChildError, Strategy, Supervisor, SupervisorHandle, SupervisorStats,
+    supervisors,
+};
 pub use timeout::{deadline_at, shielded, timeout};
 pub use tree::{ScopeInfo, TaskInfo, TaskState, Tree, WaitInfo, tree};

@@ -19,6 +19,7 @@ mod pipeline;
 mod pool;
 mod queue;
 mod scope;
+mod supervise;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

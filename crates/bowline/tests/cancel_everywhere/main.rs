@@ -166,6 +166,7 @@ mod cpu;
 mod leases;
 mod pipeline;
 mod pool;
+mod supervise;
 
 rows! {
     // ---- owners: what they own is gone, destructors included
@@ -1060,7 +1061,8 @@ fn every_public_async_function_is_in_the_table() {
         cpu::TABLE,
         pool::TABLE,
         leases::TABLE,
-        ];
+        supervise::TABLE,
+    ];
     let cut: BTreeSet<_> = tables
         .iter()
         .flat_map(|table| *table)
