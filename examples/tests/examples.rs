@@ -37,6 +37,8 @@ programs! {
     "../three_calls/bare_tokio.rs" as three_calls_bare;
     "../worker_pool/bowline.rs" as worker_pool;
     "../worker_pool/bare_tokio.rs" as worker_pool_bare;
+    "../nightly/bowline.rs" as nightly;
+    "../nightly/bare_tokio.rs" as nightly_bare;
 }
 
 /// Starts the program, waits until it says what to try, interrupts it, and expects it to end by itself.
@@ -87,4 +89,6 @@ end_at_ctrl_c! {
     three_calls_bare_ends_at_ctrl_c: "three_calls_bare";
     worker_pool_ends_at_ctrl_c: "worker_pool";
     worker_pool_bare_ends_at_ctrl_c: "worker_pool_bare";
+    nightly_ends_at_ctrl_c: "nightly";
+    nightly_bare_ends_at_ctrl_c: "nightly_bare";
 }

@@ -188,6 +188,7 @@ mod record;
 mod resource;
 mod root;
 mod runner;
+mod schedule;
 mod scope;
 mod share;
 mod shutdown;
@@ -270,6 +271,12 @@ pub use queue::{
 pub use resource::{EndInfo, HolderInfo, ResourceInfo, ResourceKind, ResourceState, WaiterInfo, contended};
 pub use root::Phase;
 pub use runner::Runner;
+#[cfg(feature = "cron")]
+pub use schedule::CronError;
+pub use schedule::{
+    AddJobError, Job, JobEnd, JobRun, JobStats, Jobs, Missed, Overlap, RunEnd, RunReport, RunningJob,
+    Schedule, ScheduleStats, TriggerError, UnknownJob, schedules,
+};
 pub use scope::{Scope, ScopeClosed, ScopeHandle, scope};
 pub use share::{FreeShared, Shared};
 pub use shutdown::{Blockers, DrainPhase, PhaseTime, Reason, Report, Straggler, drain_phase};

@@ -166,6 +166,7 @@ mod cpu;
 mod leases;
 mod pipeline;
 mod pool;
+mod schedule;
 mod supervise;
 
 rows! {
@@ -1059,6 +1060,7 @@ fn every_public_async_function_is_in_the_table() {
         TABLE,
         breaker::TABLE,
         cpu::TABLE,
+        schedule::TABLE,
         pool::TABLE,
         leases::TABLE,
         supervise::TABLE,
