@@ -36,6 +36,13 @@ var commands = map[string]func(operations int){
 	"collect-chan":    collectChan,
 	"queue-1":         func(items int) { queue(1, items) },
 	"queue-4":         func(items int) { queue(4, items) },
+
+	"fanout-20000":        func(items int) { fanout(20_000, 1, items) },
+	"fanout-1000":         func(items int) { fanout(1_000, 1, items) },
+	"fanout-100":          func(items int) { fanout(100, 1, items) },
+	"fanout-chunks-20000": func(items int) { fanout(20_000, 500, items) },
+	"fanout-chunks-1000":  func(items int) { fanout(1_000, 500, items) },
+	"fanout-chunks-100":   func(items int) { fanout(100, 500, items) },
 }
 
 func main() {

@@ -13,12 +13,22 @@
 //! 4. A contestant counts what it has done; wrong counts are panics, not figures.
 
 pub mod batch;
+#[cfg(feature = "peers")]
+pub mod calls;
 pub mod cancel;
 pub mod child;
 pub mod collect;
+#[cfg(feature = "peers")]
+pub mod fanout;
+#[cfg(feature = "peers")]
+pub mod lease;
 pub mod measure;
 pub mod memory;
 pub mod parked;
+#[cfg(feature = "peers")]
+pub mod pipeline;
+#[cfg(feature = "peers")]
+pub mod pool;
 pub mod profile;
 #[cfg(feature = "peers")]
 pub mod queue;
@@ -30,17 +40,29 @@ pub fn run(allocator: &str) -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
+        #[cfg(feature = "peers")]
+        ["pool"] => pool::report(allocator),
         ["spawn"] => spawn::report(allocator),
         ["memory"] => memory::report(allocator),
         ["cancel"] => cancel::report(allocator),
         ["collect"] => collect::report(allocator),
         #[cfg(feature = "peers")]
         ["queue"] => queue::report(allocator),
+        #[cfg(feature = "peers")]
+        ["pipeline"] => pipeline::report(allocator),
+        #[cfg(feature = "peers")]
+        ["lease"] => lease::report(allocator),
+        #[cfg(feature = "peers")]
+        ["calls"] => calls::report(allocator),
+        #[cfg(feature = "peers")]
+        ["fanout"] => fanout::report(allocator),
+        #[cfg(feature = "peers")]
+        ["burst", which] => pool::weigh(which),
         // What a child process does for `memory` and `cancel`.
         ["park", which, threads] => memory::child(which, threads),
         ["fell", which, threads] => cancel::child(which, threads),
         _ => {
-            eprintln!("usage: spawn | memory | cancel | collect | queue");
+            eprintln!("usage: pool | spawn | memory | cancel | collect | queue | fanout | calls | lease | pipeline");
             return std::process::ExitCode::from(2);
         }
     }
