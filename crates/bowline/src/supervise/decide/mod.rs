@@ -101,7 +101,8 @@ impl Core {
     pub(super) fn wakes(&mut self, key: u64, incarnation: u64, now: Instant) {
         let Some(seat) = self.seat_of(key, incarnation) else { return };
         let every = seat.terms.heartbeat;
-        if let Some(living) = seat.living.as_mut().filter(|living| living.ready && living.look_at.is_none()) {
+        let Some(living) = &mut seat.living else { return };
+        if living.ready && living.look_at.is_none() {
             living.look_at = every.and_then(|every| now.checked_add(every.saturating_mul(MISSED_BEATS)));
         }
     }
