@@ -251,6 +251,12 @@ impl<J: Send + 'static, R: Send + 'static> PoolHandle<J, R> {
         .await
     }
 
+    /// What an elastic pool says to itself when it has too many workers; in a model nobody measures the load.
+    #[cfg(all(test, bowline_shuttle))]
+    pub(crate) fn shrink_to(&self, workers: usize) {
+        self.core().want(workers);
+    }
+
     /// Returns what the pool was and is.
     #[must_use]
     pub fn stats(&self) -> PoolStats {

@@ -2,7 +2,7 @@
 //!
 //! A [`Pool`] says what is to be; [`start`](Pool::start) makes it one child of a scope, with its workers below, and returns the
 //! handle by which jobs are submitted and called. The `core` is one lock around the queue, the line of those who wait for room,
-//! and the workers' places; `offer` is the future that waits for room; `call` ties a job to whoever waits for its result;
+//! and the workers' places, in parts by who comes to it; `offer` is the future that waits for room; `call` ties a job to whoever waits for its result;
 //! `worker` takes jobs in batches and polls them where it stands; `workers` keeps as many of those as `elastic`
 //! finds right.
 //!
@@ -17,7 +17,8 @@
 //! 4. At most one worker is on its way to look at the queue; it calls the next if there is enough for one more. Waking a
 //!    thread costs as much as dozens of short jobs, so beside workers that are *at hand* (at short jobs, and coming back by
 //!    themselves) another is called only if so much waits that it is worth it, or if they are late. Who has to wait itself,
-//!    for room, for an answer or for the end, leaves a thread free, and calls one in any case.
+//!    for room, for an answer or for the end, leaves a thread free, and calls one in any case. So behind a job that blocks its
+//!    thread after many short ones, jobs that were submitted wait until one of the next sixteen comes, or somebody waits.
 //! 5. Who was accepted from the line is told in the poll of the worker that let it in, or in a later one of the same turn.
 //! 6. A called job is never taken along: as long as it has not begun its caller finds it in the queue.
 //!

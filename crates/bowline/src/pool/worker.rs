@@ -116,6 +116,8 @@ struct Pace {
     /// When the batch began, and of how many it is.
     began: Option<(Instant, u32)>,
     turn_began: Option<Instant>,
+    /// The turn ends with this batch.
+    hands_over: bool,
 }
 
 impl Pace {
@@ -132,19 +134,20 @@ impl Pace {
         }
     }
 
-    /// How many jobs to take at most.
-    fn most(&self) -> usize {
+    /// What the pool is to know of it.
+    fn says(&self) -> core::Pace {
         if cfg!(bowline_shuttle) {
-            return 2; // a model has no time
+            return core::Pace { per_job: Some(Duration::from_micros(5)), most: 2 }; // a model has no time
         }
-        let Some(per_job) = self.per_job else { return 1 };
-        let most = BATCH_TIME.as_nanos() / per_job.as_nanos().max(1);
-        usize::try_from(most).unwrap_or(MOST_AT_ONCE).clamp(1, MOST_AT_ONCE)
+        let most = self.per_job.map_or(1, |per_job| BATCH_TIME.as_nanos() / per_job.as_nanos().max(1));
+        let most = usize::try_from(most).unwrap_or(MOST_AT_ONCE).clamp(1, MOST_AT_ONCE);
+        core::Pace { per_job: self.per_job, most }
     }
 
     fn turn_is_over(&mut self, now: Instant) -> bool {
         let began = *self.turn_began.get_or_insert(now);
-        !cfg!(bowline_shuttle) && now.saturating_duration_since(began) >= TURN
+        let takes_too_long = !cfg!(bowline_shuttle) && now.saturating_duration_since(began) >= TURN;
+        std::mem::take(&mut self.hands_over) || takes_too_long
     }
 }
 
@@ -166,7 +169,7 @@ where
             shield: None,
             begun: false,
             done: Done::default(),
-            pace: Pace { per_job: None, began: None, turn_began: None },
+            pace: Pace { per_job: None, began: None, turn_began: None, hands_over: false },
             spare: None,
             leaf: Leaf::default(),
             after: After::default(),
@@ -251,10 +254,13 @@ where
         if !this.spare.as_ref().is_some_and(|spare| spare.will_wake(cx.waker())) {
             *this.spare = Some(cx.waker().clone());
         }
-        let most = if this.handler.job_timeout.is_some() { 1 } else { this.pace.most() };
-        let pace = core::Pace { per_job: this.pace.per_job, most };
+        let mut pace = this.pace.says();
+        if this.handler.job_timeout.is_some() {
+            pace.most = 1;
+        }
         match this.core.take(*this.at, done, pace, now, this.batch, this.spare, this.after) {
-            Next::Work => {
+            Next::Work { hands_over } => {
+                this.pace.hands_over = hands_over;
                 let jobs = u32::try_from(this.batch.len()).unwrap_or(u32::MAX);
                 this.pace.began = Some((now, jobs));
                 this.leaf.clear();

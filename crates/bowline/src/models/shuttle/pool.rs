@@ -173,6 +173,37 @@ async fn a_pool_that_is_cancelled() {
     drop(done); // it depends on who was faster
 }
 
+/// A worker goes while jobs come: what it would have looked at is another's.
+async fn a_pool_that_shrinks() {
+    let seen = Seen::default();
+    let done = scope("service", async |s| {
+        let pool = start(s, &seen, Overflow::Block);
+        let mut tasks = Vec::new();
+        for _ in 0..SUBMITTERS {
+            let pool = pool.clone();
+            tasks.push(s.spawn("submit", async move {
+                for job in 0..JOBS {
+                    dawdle().await;
+                    pool.submit(job == 1).await.map_err(Cancelled::from)?;
+                }
+                Ok(())
+            }));
+        }
+        dawdle().await;
+        pool.shrink_to(1);
+        for task in tasks {
+            task.await?;
+        }
+        assert!(pool.call(false).await.is_ok(), "the other worker is there");
+        pool.drain().await?;
+        has_ended(&pool, &seen);
+        assert_eq!(pool.stats().accepted, (SUBMITTERS * JOBS + 1) as u64);
+        Ok::<_, Cancelled>(())
+    })
+    .await;
+    assert_eq!(done, Ok(()));
+}
+
 #[test]
 fn a_pool_that_is_let_go_finishes_its_work_and_leaves_nobody_asleep() {
     check(|| a_pool_that_is_let_go(Overflow::Block));
@@ -211,4 +242,14 @@ fn callers_have_their_answers_in_rare_orders() {
 #[test]
 fn a_pool_that_is_cancelled_counts_every_job_once() {
     check(a_pool_that_is_cancelled);
+}
+
+#[test]
+fn a_worker_that_goes_leaves_no_job_behind() {
+    check(a_pool_that_shrinks);
+}
+
+#[test]
+fn a_worker_that_goes_leaves_no_job_behind_in_rare_orders() {
+    check_rare(a_pool_that_shrinks);
 }
