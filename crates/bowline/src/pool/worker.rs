@@ -30,7 +30,7 @@ use crate::track::{Leaf, Shield};
 use crate::wait::{Op, Wait};
 
 /// What a worker takes at once is to be done in this time: long beside a lock, short beside what anybody waits for.
-const BATCH_TIME: Duration = Duration::from_micros(20);
+const BATCH_TIME: Duration = Duration::from_micros(50);
 
 /// The most jobs that are taken at once, however short they are.
 const MOST_AT_ONCE: usize = 128;
