@@ -125,6 +125,39 @@ async fn nested_supervisors_that_are_stopped_as_soon_as_they_are_started_just_en
     }
 }
 
+/// suture#12, suture#14: stopped, a supervisor returns while services still clean up, those of supervisors below it too.
+#[bowline::test(start_paused = true, schedules = 20)]
+async fn a_stopped_supervisor_is_gone_when_its_services_have_cleaned_up_and_not_before() {
+    let living = Arc::new(AtomicU32::new(0));
+    let service = |living: &Arc<AtomicU32>, takes: Duration| {
+        let living = Arc::clone(living);
+        async move |_life: Life| {
+            let _one = One::of(&living);
+            let goes = bowline::cancelled().await;
+            bowline::shielded(takes, tokio::time::sleep(takes)).await?;
+            Err::<(), ChildError>(goes.into())
+        }
+    };
+    let inner = Supervisor::new("inner", Strategy::OneForOne)
+        .child("slow", Restart::Permanent, service(&living, SECOND))
+        .child("slower", Restart::Permanent, service(&living, SECOND * 2));
+    scope("top", async |s| {
+        let outer = Supervisor::new("outer", Strategy::OneForOne)
+            .child_with(Child::supervisor(inner.clone()))
+            .child("quick", Restart::Permanent, service(&living, SECOND))
+            .start(s);
+        outer.wait_ready().await?;
+        assert_eq!(living.load(Ordering::SeqCst), 3);
+        let begun = Instant::now();
+        outer.stop("inner").await.unwrap();
+        assert_eq!((living.load(Ordering::SeqCst), begun.elapsed().as_secs()), (1, 3), "one after the other");
+        Ok::<_, Cancelled>(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(living.load(Ordering::SeqCst), 0);
+}
+
 /// suture#41: `Add` on a supervisor that is stopping blocks for ever.
 #[bowline::test(start_paused = true)]
 async fn a_child_for_a_supervisor_that_stops_is_refused_at_once() {
