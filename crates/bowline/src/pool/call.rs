@@ -42,6 +42,16 @@ impl<R> JobEnd<R> {
         } += 1;
     }
 
+    /// Whether it was lost to overload, where it says anything about that.
+    pub(super) fn is_lost(&self) -> Option<bool> {
+        match self {
+            Self::Value(_) => Some(false),
+            Self::TimedOut => Some(true),
+            Self::Cancelled(why) => why.is_deadline().then_some(true),
+            Self::Panicked(_) | Self::Dropped => None,
+        }
+    }
+
     pub(super) fn into_result<J>(self) -> Result<R, CallError<J>> {
         Err(match self {
             Self::Value(value) => return Ok(value),

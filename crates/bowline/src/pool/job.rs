@@ -21,6 +21,8 @@ pub(super) struct Handler<J, R, F> {
     pub(super) run: F,
     pub(super) is_failure: fn(&R) -> bool,
     pub(super) job_timeout: Option<Duration>,
+    /// Whether the pool learns from how long each job takes.
+    pub(super) adapts: bool,
     pub(super) place: &'static Location<'static>,
     pub(super) of: PhantomData<fn(J) -> R>,
 }

@@ -205,7 +205,9 @@ impl<J: Send + 'static> Pool<J> {
             wait_at_most,
         };
         let core = Core::new(site::intern(name, place), terms);
-        let handler = Arc::new(Handler { run: handler, is_failure, job_timeout, place, of: PhantomData });
+        let adapts = workers.adapts();
+        let handler =
+            Arc::new(Handler { run: handler, is_failure, job_timeout, adapts, place, of: PhantomData });
         let erased: Arc<dyn Begin<J, R>> = handler.clone();
         let handle = PoolHandle::new(Arc::clone(&core), Arc::downgrade(&erased));
         drop(erased);

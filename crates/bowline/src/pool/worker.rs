@@ -65,6 +65,8 @@ pin_project! {
         shield: Option<Shield>,
         // Whether a job has begun that is not counted in `done`.
         begun: bool,
+        // When, where the pool learns from that.
+        job_began: Option<Instant>,
         done: Done,
         pace: Pace,
         spare: Option<Waker>,
@@ -168,6 +170,7 @@ where
             call: None,
             shield: None,
             begun: false,
+            job_began: None,
             done: Done::default(),
             pace: Pace { per_job: None, began: None, turn_began: None, hands_over: false },
             spare: None,
@@ -198,6 +201,9 @@ where
                 drop(result);
                 *if is_failure { &mut this.done.failed } else { &mut this.done.completed } += 1;
                 *this.begun = false;
+                if let Some(began) = this.job_began.take() {
+                    this.core.learn(began.elapsed(), false);
+                }
             } else if this.owned.is_some() {
                 let Poll::Ready(end) = self.as_mut().poll_owned(cx) else {
                     self.wait_in_job();
@@ -208,6 +214,9 @@ where
                 *this.shield = None;
                 end.count(this.handler.is_failure, this.done);
                 *this.begun = false;
+                if let (Some(began), Some(dropped)) = (this.job_began.take(), end.is_lost()) {
+                    this.core.learn(began.elapsed(), dropped);
+                }
                 if let Some(call) = this.call.take() {
                     call.answer(end);
                 }
@@ -215,6 +224,7 @@ where
             let mut this = self.as_mut().project();
             if let Some((_, Some(Entry { job, called, .. }))) = this.batch.pop_front() {
                 *this.begun = true;
+                *this.job_began = this.handler.adapts.then(Instant::now);
                 if called.is_none() && this.handler.job_timeout.is_none() {
                     this.job.set(Some((this.handler.run)(job)));
                 } else if let Some(called) = called {
@@ -255,7 +265,7 @@ where
             *this.spare = Some(cx.waker().clone());
         }
         let mut pace = this.pace.says();
-        if this.handler.job_timeout.is_some() {
+        if this.handler.adapts || this.handler.job_timeout.is_some() {
             pace.most = 1;
         }
         match this.core.take(*this.at, done, pace, now, this.batch, this.spare, this.after) {
@@ -316,6 +326,7 @@ where
             *this.owned = None;
         }));
         *this.shield = None;
+        *this.job_began = None;
         this.done.panicked += 1;
         match this.call.take() {
             Some(call) => call.answer(JobEnd::Panicked(panic)),

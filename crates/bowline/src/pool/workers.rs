@@ -14,6 +14,7 @@ use super::worker::Worker;
 use crate::cause::Cancelled;
 use crate::combine::race_all;
 use crate::context;
+use crate::limit::Limit;
 use crate::scope::{Scope, scope};
 use crate::sleep;
 use crate::sync::Arc;
@@ -34,12 +35,13 @@ use crate::wait::{Op, Wait};
 ///     .shrink_after(Duration::from_secs(300));
 /// # let _ = (as_many_as_connections, as_many_as_it_takes);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Workers {
     min: usize,
     max: usize,
     grow_after: Duration,
     shrink_after: Duration,
+    limit: Option<Limit>,
 }
 
 impl Workers {
@@ -83,10 +85,39 @@ impl Workers {
     pub fn elastic(min: usize, max: usize) -> Self {
         assert!(min > 0, "a pool needs at least one worker");
         assert!(min <= max, "a pool of {min} to {max} workers: the least is more than the most");
-        Self { min, max, grow_after: DEFAULT_GROW_AFTER, shrink_after: DEFAULT_SHRINK_AFTER }
+        let (grow_after, shrink_after) = (DEFAULT_GROW_AFTER, DEFAULT_SHRINK_AFTER);
+        Self { min, max, grow_after, shrink_after, limit: None }
     }
 
-    /// Lets an elastic pool grow when jobs wait for longer than this.
+    /// As many as `limit` says, which learns from how long jobs take: for jobs that all use something whose capacity nobody
+    /// knows, and which changes.
+    ///
+    /// A job is lost to overload if it ran into [`Pool::job_timeout`](crate::Pool::job_timeout) or its caller's deadline, or took
+    /// longer than [`Limit::slower_than`]; errors of the handler and panics are no sign of it. A worker that is too many goes when
+    /// it has ended its job. Jobs are taken one at a time, so that each is measured.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # bowline::testing::example(async {
+    /// use bowline::{Bound, Cancelled, Limit, Overflow, Pool, Workers, scope};
+    ///
+    /// scope("service", async |s| {
+    ///     let pool = Pool::new("search", Workers::adaptive(Limit::gradient(2..=64)), Bound::items(500), Overflow::Reject)
+    ///         .start(s, async |word: &'static str| word.len());
+    ///     assert_eq!(pool.call("knot").await.ok(), Some(4));
+    ///     Ok::<_, Cancelled>(())
+    /// })
+    /// .await
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn adaptive(limit: Limit) -> Self {
+        let (grow_after, shrink_after) = (DEFAULT_GROW_AFTER, DEFAULT_SHRINK_AFTER);
+        Self { min: limit.now(), max: limit.most(), grow_after, shrink_after, limit: Some(limit) }
+    }
+
+    /// Lets an elastic pool grow when jobs wait for longer than this. One with a limit does not look at it.
     ///
     /// # Panics
     ///
@@ -99,7 +130,7 @@ impl Workers {
         self
     }
 
-    /// Lets an elastic pool let workers go that were idle for this long.
+    /// Lets an elastic pool let workers go that were idle for this long. One with a limit does not look at it.
     ///
     /// # Panics
     ///
@@ -113,6 +144,12 @@ impl Workers {
         );
         self.shrink_after = idle;
         self
+    }
+}
+
+impl Workers {
+    pub(super) fn adapts(&self) -> bool {
+        self.limit.is_some()
     }
 }
 
@@ -138,7 +175,10 @@ where
         };
         core.want(workers.min);
         (0..workers.min).for_each(|_| hire());
-        if workers.max > workers.min {
+        if let Some(limit) = workers.limit {
+            core.adapt(limit);
+            s.spawn_daemon("adaptive", follow(core, hire));
+        } else if workers.max > workers.min {
             s.spawn_daemon("elastic", resize(workers, core, hire));
         }
         Ok(())
@@ -156,7 +196,7 @@ where
     J: Send + 'static,
     R: Send + 'static,
 {
-    let Workers { min, max, grow_after, shrink_after } = workers;
+    let Workers { min, max, grow_after, shrink_after, limit: _ } = workers;
     let mut elastic = Elastic::new(min, max, grow_after, shrink_after);
     loop {
         let now = Instant::now();
@@ -173,6 +213,23 @@ where
             (0, _) => race_all((sleep(elastic.part()), rush(&core))).await?,
         }
     }
+}
+
+/// Hires whom the limit allows, for as long as there are any.
+async fn follow<J, R>(core: Arc<Core<J, R>>, hire: impl Fn()) -> Result<Infallible, Cancelled>
+where
+    J: Send + 'static,
+    R: Send + 'static,
+{
+    let mut leaf = Leaf::default();
+    poll_fn(|cx| {
+        (0..core.missing(cx.waker())).for_each(|_| hire());
+        match leaf.park(cx, Wait { op: Op::Job, on: core.id }) {
+            Ok(()) => Poll::Pending,
+            Err(cancelled) => Poll::Ready(Err(cancelled)),
+        }
+    })
+    .await
 }
 
 /// Waits until a job waits and no worker is free.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::super::elastic::Sample;
 use super::books::Done;
 use super::{After, Batch, Core, State, Terms};
+use crate::limit::Limit;
 use crate::resource::Who;
 use crate::sync::{Arc, LockExt};
 
@@ -35,6 +36,9 @@ pub(super) struct Workers {
     pub(super) peak_busy: usize,
     /// Whoever decides how many there are, while it waits for a reason to think.
     pub(super) rush: Option<Waker>,
+    /// What says how many there are to be, where that follows from how jobs go; and whoever hires them, until somebody is missing.
+    pub(super) limit: Option<Limit>,
+    pub(super) short: Option<Waker>,
     pub(super) resized: u64,
     /// Those that are at short jobs, and take more without being woken.
     pub(super) at_hand: usize,
@@ -117,6 +121,11 @@ impl Workers {
         self.per_job.is_some_and(|per_job| per_job.saturating_mul(jobs) >= WORTH)
     }
 
+    /// How many more are wanted than there are.
+    fn missing(&self) -> usize {
+        self.wanted.saturating_sub(self.alive - self.leaving)
+    }
+
     /// The worker is awake, whoever woke it.
     pub(super) fn looks<J, R>(&mut self, at: usize, after: &mut After<J, R>) {
         let slot = &mut self.slots[at];
@@ -188,6 +197,12 @@ impl<J, R> State<J, R> {
         self.workers.per_job = pace.per_job;
         self.workers.is_at_hand(at, true);
         self.admit(terms);
+        // Where a limit says how many there are, those beyond do not wait until there is nothing to do.
+        if self.workers.limit.is_some() && self.workers.are_too_many() && !self.is_drained() {
+            self.workers.is_at_hand(at, false);
+            self.tell_owed(after);
+            return self.leaves(at);
+        }
         let most = pace.most;
         let jobs = self.queue.len();
         // What is too little for two is for one.
@@ -204,9 +219,7 @@ impl<J, R> State<J, R> {
                 return Next::End;
             }
             if self.workers.are_too_many() {
-                self.workers.leaving += 1;
-                self.workers.slots[at].leaving = true;
-                return Next::End;
+                return self.leaves(at);
             }
             self.workers.slots[at].waker = spare.take();
             self.workers.idle.push(at);
@@ -237,6 +250,23 @@ impl<J, R> State<J, R> {
         after.wakes.extend(self.call_worker());
         let is_for_several = self.workers.at_hand > 1 || self.workers.is_worth_a_thread(self.queue.len());
         Next::Work { hands_over: after.wakes.len() > woken && is_for_several }
+    }
+
+    fn leaves(&mut self, at: usize) -> Next {
+        self.workers.leaving += 1;
+        self.workers.slots[at].leaving = true;
+        Next::End
+    }
+
+    fn want(&mut self, workers: usize, after: &mut After<J, R>) {
+        let staff = &mut self.workers;
+        staff.resized += u64::from(staff.wanted != 0 && staff.wanted != workers);
+        staff.wanted = workers;
+        let too_many = (staff.alive - staff.leaving).saturating_sub(workers).min(staff.idle.len());
+        // From the front: who has been idle for longest.
+        for at in staff.idle.drain(..too_many) {
+            after.wakes.extend(staff.slots[at].waker.take());
+        }
     }
 
     pub(super) fn take_along(&mut self, share: usize, batch: &mut Batch<J, R>) {
@@ -277,16 +307,38 @@ impl<J: Send + 'static, R: Send + 'static> Core<J, R> {
 
     /// States how many workers there are to be. Those that are too many and idle go now, the others when they are idle.
     pub(in crate::pool) fn want(self: &Arc<Self>, workers: usize) {
+        self.with(|state, after| state.want(workers, after));
+    }
+
+    /// From here on `limit` states it, from how long jobs take.
+    pub(in crate::pool) fn adapt(self: &Arc<Self>, limit: Limit) {
+        self.state.lock_unpoisoned().workers.limit = Some(limit);
+    }
+
+    /// A job has taken so long; `dropped` if it was lost to overload.
+    pub(in crate::pool) fn learn(self: &Arc<Self>, latency: Duration, dropped: bool) {
         self.with(|state, after| {
-            let State { workers: staff, .. } = state;
-            staff.resized += u64::from(staff.wanted != 0 && staff.wanted != workers);
-            staff.wanted = workers;
-            let too_many = (staff.alive - staff.leaving).saturating_sub(workers).min(staff.idle.len());
-            // From the front: who has been idle for longest.
-            for at in staff.idle.drain(..too_many) {
-                after.wakes.extend(staff.slots[at].waker.take());
+            let in_flight = state.workers.alive - state.workers.leaving - state.workers.idle.len();
+            let Some(limit) = &mut state.workers.limit else { return };
+            let wanted = limit.observe(crate::limit::Sample { latency, in_flight, dropped });
+            if wanted != state.workers.wanted {
+                state.want(wanted, after);
+                if state.workers.missing() > 0 {
+                    after.wakes.extend(state.workers.short.take());
+                }
             }
         });
+    }
+
+    /// How many workers are to be hired now. Wakes `waker` when there are more.
+    pub(in crate::pool) fn missing(&self, waker: &Waker) -> usize {
+        let waker = waker.clone();
+        let _stale; // dropped outside of the lock
+        let mut state = self.state.lock_unpoisoned();
+        _stale = state.workers.short.replace(waker);
+        let missing = state.workers.missing();
+        drop(state);
+        missing
     }
 
     /// What whoever decides how many workers there are goes by.
