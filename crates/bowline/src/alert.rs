@@ -1,6 +1,7 @@
 //! Alerts: what a person should look at, told when it begins and when it is over, and not every second in between.
 //!
 //! Each root has its own board. An alert is told to the hooks of [`on_alert`], and to standard error if there is none.
+//! Whoever is polled raises it on the board of their root; a thread beside the runtime, such as the watchdog, says which root.
 //!
 //! # Invariants
 //!
@@ -10,7 +11,7 @@
 //!    with is left out.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -18,6 +19,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
 use crate::panic;
@@ -36,9 +38,24 @@ const MAX_SUBJECTS: usize = 1_024;
 const MAX_LINES: usize = 256;
 
 /// What kind of thing an [`Alert`] is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AlertKind {
+    /// Tasks wait for each other, and nobody can end it.
+    Deadlock,
+    /// No worker of the runtime gets on, though there is work.
+    Frozen,
+    /// One poll of a task takes so long that it holds up the others on its thread.
+    LongPoll,
+    /// Work waits, and whoever is to take it takes none.
+    NoProgress,
+    /// Blocking tasks wait for a thread.
+    BlockingFull,
+    /// There are more tasks of one name than is usual.
+    TasksGrew,
+    /// A queue or a pool drops or refuses what it is sent.
+    Dropping,
     /// A queue or a waiting room is more than half full.
     QueueHigh,
     /// A record of failures is more than half full.
@@ -75,6 +92,13 @@ pub enum AlertKind {
 impl fmt::Display for AlertKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Deadlock => "deadlock",
+            Self::Frozen => "frozen",
+            Self::LongPoll => "long poll",
+            Self::NoProgress => "no progress",
+            Self::BlockingFull => "blocking full",
+            Self::TasksGrew => "tasks grew",
+            Self::Dropping => "dropping",
             Self::QueueHigh => "queue high",
             Self::ErrorsHigh => "errors high",
             Self::LeaseHeld => "lease held",
@@ -95,7 +119,7 @@ impl fmt::Display for AlertKind {
 }
 
 /// What a person should look at.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Alert {
     /// What kind of thing it is about.
@@ -103,6 +127,7 @@ pub struct Alert {
     /// The name of the pool, breaker, job… it is about.
     pub name: Cow<'static, str>,
     /// Where that was made.
+    #[serde(serialize_with = "place")]
     pub place: &'static Location<'static>,
     /// What is the matter, in words.
     pub text: String,
@@ -110,6 +135,13 @@ pub struct Alert {
     pub raised: bool,
     /// How often the same was raised since it was told last, without being told.
     pub left_out: u64,
+    /// How long it has stood, or stood until now.
+    pub for_ms: u64,
+}
+
+/// As views have it: `file:line`.
+fn place<S: Serializer>(place: &Location<'_>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{}:{}", place.file(), place.line()))
 }
 
 impl fmt::Display for Alert {
@@ -137,17 +169,30 @@ type Hook = dyn Fn(&Alert) + Send + Sync;
 #[derive(Default)]
 pub(crate) struct Board {
     standing: Mutex<HashMap<Subject, Standing>>,
+    /// How often each kind was raised.
+    raised: Mutex<BTreeMap<AlertKind, u64>>,
     hooks: Mutex<Vec<Weak<Hook>>>,
 }
 
 struct Standing {
     alert: Alert,
+    /// When it was raised after it had not stood.
+    since: Instant,
     told: Instant,
     left_out: u64,
 }
 
+impl Standing {
+    /// The alert as it is now.
+    fn picture(&self, now: Instant) -> Alert {
+        let millis = now.saturating_duration_since(self.since).as_millis();
+        Alert { for_ms: u64::try_from(millis).unwrap_or(u64::MAX), ..self.alert.clone() }
+    }
+}
+
 impl Board {
-    fn raise(&self, subject: Subject, text: String, now: Instant) {
+    fn raise(&self, subject: Subject, text: String, now: Instant, is_test: bool) {
+        *self.raised.lock_unpoisoned().entry(subject.kind).or_default() += 1;
         let told = {
             let mut standing = self.standing.lock_unpoisoned();
             if !standing.contains_key(&subject) && standing.len() >= MAX_SUBJECTS {
@@ -158,11 +203,23 @@ impl Board {
             let Subject { kind, name, place } = subject.clone();
             let known = standing.entry(subject);
             let entry = known.or_insert_with(|| Standing {
-                alert: Alert { kind, name, place, text: String::new(), raised: false, left_out: 0 },
+                alert: Alert {
+                    kind,
+                    name,
+                    place,
+                    text: String::new(),
+                    raised: false,
+                    left_out: 0,
+                    for_ms: 0,
+                },
+                since: now,
                 told: now,
                 left_out: 0,
             });
             let is_new = entry.alert.text.is_empty();
+            if !entry.alert.raised {
+                entry.since = now;
+            }
             entry.alert.text = text;
             entry.alert.raised = true;
             if !is_new && now.saturating_duration_since(entry.told) < QUIET {
@@ -171,35 +228,45 @@ impl Board {
             }
             entry.told = now;
             entry.alert.left_out = std::mem::take(&mut entry.left_out);
-            entry.alert.clone()
+            entry.picture(now)
         };
-        self.tell(&told);
+        self.tell(&told, is_test);
     }
 
-    fn clear(&self, subject: &Subject, text: String) {
+    fn clear(&self, subject: &Subject, text: String, now: Instant, is_test: bool) {
         let told = {
             let mut standing = self.standing.lock_unpoisoned();
             match standing.get_mut(subject) {
                 Some(entry) if entry.alert.raised => {
                     entry.alert.raised = false;
-                    let mut alert = entry.alert.clone();
-                    alert.text = text;
-                    alert
+                    Alert { text, ..entry.picture(now) }
                 }
                 _ => return,
             }
         };
-        self.tell(&told);
+        self.tell(&told, is_test);
+    }
+
+    fn counts(&self) -> Vec<AlertCount> {
+        let raised = self.raised.lock_unpoisoned().clone();
+        let standing = self.standing.lock_unpoisoned();
+        let mut counts: Vec<_> =
+            raised.into_iter().map(|(kind, raised)| AlertCount { kind, raised, standing: 0 }).collect();
+        for alert in standing.values().map(|known| &known.alert).filter(|alert| alert.raised) {
+            let of_kind = counts.iter_mut().filter(|count| count.kind == alert.kind);
+            of_kind.for_each(|count| count.standing += 1);
+        }
+        counts
     }
 
     /// A test is not told on standard error: there alerts are part of the play.
-    fn tell(&self, alert: &Alert) {
+    fn tell(&self, alert: &Alert, is_test: bool) {
         let hooks: Vec<Arc<Hook>> = {
             let mut hooks = self.hooks.lock_unpoisoned();
             hooks.retain(|hook| hook.strong_count() > 0);
             hooks.iter().filter_map(Weak::upgrade).collect()
         };
-        if hooks.is_empty() && !trial::is_running() {
+        if hooks.is_empty() && !is_test {
             say(format!("bowline: {alert}\n"));
         }
         for hook in hooks {
@@ -213,7 +280,7 @@ impl Board {
 }
 
 /// Writes to standard error from a thread of its own (invariant 3).
-fn say(line: String) {
+pub(crate) fn say(line: String) {
     static LINES: OnceLock<Option<SyncSender<String>>> = OnceLock::new();
     let lines = LINES.get_or_init(|| {
         let (lines, said) = sync_channel::<String>(MAX_LINES);
@@ -266,24 +333,65 @@ pub fn on_alert(hook: impl Fn(&Alert) + Send + Sync + 'static) -> AlertHook {
 /// Returns the alerts of this program that stand, by kind and name.
 #[must_use]
 pub fn alerts() -> Vec<Alert> {
+    let now = Instant::now();
     let mut standing: Vec<Alert> = with_board(|board| {
         let standing = board.standing.lock_unpoisoned();
         let raised = standing.values().filter(|known| known.alert.raised);
-        raised.map(|known| Alert { left_out: known.left_out, ..known.alert.clone() }).collect()
+        raised.map(|known| Alert { left_out: known.left_out, ..known.picture(now) }).collect()
     });
     standing.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
     standing
 }
 
+/// How often there was an alert of one kind, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct AlertCount {
+    /// The kind.
+    pub kind: AlertKind,
+    /// How often one was raised, also while it stood.
+    pub raised: u64,
+    /// How many stand now.
+    pub standing: usize,
+}
+
+/// Returns how often alerts were raised in this program, for each kind that ever was.
+///
+/// # Examples
+///
+/// ```
+/// # bowline::testing::example(async {
+/// for count in bowline::alert_counts() {
+///     println!("{}: {} now, {} so far", count.kind, count.standing, count.raised);
+/// }
+/// # });
+/// ```
+#[must_use]
+pub fn alert_counts() -> Vec<AlertCount> {
+    with_board(Board::counts)
+}
+
 /// Raises an alert, or raises it again.
 pub(crate) fn raise(subject: Subject, text: String) {
     debug_assert!(!text.is_empty(), "an alert says what is the matter");
-    with_board(|board| board.raise(subject, text, Instant::now()));
+    let is_test = trial::is_running();
+    with_board(|board| board.raise(subject, text, Instant::now(), is_test));
 }
 
 /// Says that an alert is over; nothing happens if it does not stand.
 pub(crate) fn clear(subject: &Subject, text: String) {
-    with_board(|board| board.clear(subject, text));
+    let is_test = trial::is_running();
+    with_board(|board| board.clear(subject, text, Instant::now(), is_test));
+}
+
+/// As [`raise`], from a thread on which nobody is polled.
+pub(crate) fn raise_at(root: &RootState, subject: Subject, text: String) {
+    root.alerts().raise(subject, text, Instant::now(), root.trial().is_some());
+}
+
+/// As [`clear`], from a thread on which nobody is polled.
+pub(crate) fn clear_at(root: &RootState, subject: &Subject, text: String) {
+    root.alerts().clear(subject, text, Instant::now(), root.trial().is_some());
 }
 
 /// The board of the root of whoever is polled, or of the process where there is none.

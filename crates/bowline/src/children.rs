@@ -109,12 +109,18 @@ pub(crate) fn sweep_if_mostly_dead(children: &Mutex<Children>, living: usize) {
     };
 }
 
+/// How many records a walk copies under the lock.
+const COPIED_AT_ONCE: usize = 128;
+
+fn is_living(record: &&Arc<Record>) -> bool {
+    Arc::strong_count(record) > 1 && record.is_alive()
+}
+
 /// Visits every living record once, holding the lock only to copy a piece of the list.
 ///
 /// Who is listed later is not visited, or a walk would chase a scope that spawns faster than it walks. A cancel needs no
 /// later ones: it has raised the flag before, and they are refused.
 pub(crate) fn each(children: &Mutex<Children>, mut visit: impl FnMut(&Arc<Record>)) {
-    const COPIED_AT_ONCE: usize = 128;
     let mut from = 0;
     let mut copied = Vec::new();
     let mut walk = None;
@@ -125,8 +131,7 @@ pub(crate) fn each(children: &Mutex<Children>, mut visit: impl FnMut(&Arc<Record
             // Emptied meanwhile: the node is gone.
             let all = (*all.get_or_insert(listed.slots.len())).min(listed.slots.len());
             let end = all.min(from + COPIED_AT_ONCE);
-            let living = |record: &&Arc<Record>| Arc::strong_count(record) > 1 && record.is_alive();
-            copied.extend(listed.slots[from.min(end)..end].iter().filter(living).cloned());
+            copied.extend(listed.slots[from.min(end)..end].iter().filter(is_living).cloned());
             from = end;
             if end < all && walk.is_none() {
                 listed.walks += 1;
@@ -141,6 +146,13 @@ pub(crate) fn each(children: &Mutex<Children>, mut visit: impl FnMut(&Arc<Record
     }
 }
 
+/// The living strands among the first records: a node's body is listed when it opens, before anything else.
+pub(crate) fn bodies(children: &Mutex<Children>) -> Vec<Arc<Record>> {
+    let listed = children.lock_unpoisoned();
+    let first = listed.slots.iter().take(COPIED_AT_ONCE).filter(|record| record.kind == Kind::Strand);
+    first.filter(is_living).cloned().collect()
+}
+
 /// A walk over the list in several pieces.
 struct Walk<'a> {
     children: &'a Mutex<Children>,
@@ -148,13 +160,60 @@ struct Walk<'a> {
 
 impl Drop for Walk<'_> {
     fn drop(&mut self) {
-        let _swept = {
-            let mut children = self.children.lock_unpoisoned();
-            children.walks -= 1;
-            if children.walks > 0 || !std::mem::take(&mut children.sweep_is_due) {
-                return;
-            }
-            children.sweep()
-        };
+        end_walk(self.children);
+    }
+}
+
+fn end_walk(children: &Mutex<Children>) {
+    let _swept = {
+        let mut children = children.lock_unpoisoned();
+        children.walks -= 1;
+        if children.walks > 0 || !std::mem::take(&mut children.sweep_is_due) {
+            return;
+        }
+        children.sweep()
+    };
+}
+
+/// The same walk for whoever goes on at another time: it keeps the node's memory, one piece of its list, and no lock.
+///
+/// Until it is dropped the list is not swept, so a record that lives throughout is seen once.
+pub(crate) struct Pieces {
+    node: Arc<Node>,
+    from: usize,
+    /// How long the list was when the walk began.
+    all: Option<usize>,
+    is_walking: bool,
+}
+
+impl Pieces {
+    pub(crate) fn of(node: Arc<Node>) -> Self {
+        Self { node, from: 0, all: None, is_walking: false }
+    }
+
+    /// Copies the living among the next records; `None` at the end.
+    pub(crate) fn next(&mut self) -> Option<Vec<Arc<Record>>> {
+        let mut listed = self.node.children().lock_unpoisoned();
+        // Emptied meanwhile: the node is gone.
+        let all = (*self.all.get_or_insert(listed.slots.len())).min(listed.slots.len());
+        if self.from >= all {
+            return None;
+        }
+        let end = all.min(self.from + COPIED_AT_ONCE);
+        let piece = listed.slots[self.from..end].iter().filter(is_living).cloned().collect();
+        self.from = end;
+        if end < all && !self.is_walking {
+            listed.walks += 1;
+            self.is_walking = true;
+        }
+        Some(piece)
+    }
+}
+
+impl Drop for Pieces {
+    fn drop(&mut self) {
+        if self.is_walking {
+            end_walk(self.node.children());
+        }
     }
 }

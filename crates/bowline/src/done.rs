@@ -7,6 +7,7 @@ use crate::cause::Cancelled;
 use crate::panic::Panic;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{LockExt, Mutex, OnceLock};
+use crate::waker;
 
 /// What remains of a node when it is gone: that it is, why it was cancelled, and the first failure below.
 ///
@@ -68,10 +69,10 @@ impl Done {
             if self.gone.load(Ordering::Acquire) {
                 return Poll::Ready(());
             }
-            match &*waiter {
-                Some(known) if known.will_wake(cx.waker()) => None,
-                _ => waiter.replace(cx.waker().clone()),
-            }
+            waker::leaf(cx, |waker| match &*waiter {
+                Some(known) if known.will_wake(waker) => None,
+                _ => waiter.replace(waker.clone()),
+            })
         }; // dropped outside the lock: that of a foreign waker is user code
         Poll::Pending
     }

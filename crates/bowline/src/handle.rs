@@ -12,6 +12,7 @@ use crate::root::Phase;
 use crate::spawner::JoinHandle;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
+use crate::waker;
 
 /// A task spawned into a [`Scope`](crate::Scope): await it for the task's value.
 ///
@@ -46,7 +47,7 @@ impl<T> Handle<T> {
         Self { task: Task::Refused(Box::new(Cancelled::new(cause))), leaf: Leaf::default() }
     }
 
-    fn living(&self) -> Option<&Arc<Record>> {
+    pub(crate) fn living(&self) -> Option<&Arc<Record>> {
         match &self.task {
             Task::Running(_, record) if !record.has_ended() => Some(record),
             _ => None,
@@ -95,7 +96,9 @@ impl<T> Future for Handle<T> {
             Task::Refused(cancelled) => return Poll::Ready(Err(Cancelled::clone(cancelled))),
             Task::Running(task, record) => (task, record),
         };
-        match Pin::new(task).poll(cx) {
+        // Who has ended asks for no waker; if it does after all, in its last moment, ours will do.
+        let quiet = if record.has_ended() { None } else { waker::quiet(cx) };
+        match Pin::new(task).poll(&mut Context::from_waker(quiet.as_ref().unwrap_or(cx.waker()))) {
             Poll::Ready(joined) => {
                 this.leaf.clear();
                 // A join error means that the runtime dropped the task: it is being shut down.

@@ -130,10 +130,14 @@
 //!
 //! | **Knowing what goes on** | |
 //! |---|---|
-//! | [`tree()`] | everything that lives, as text and as JSON: [`Tree`], [`ScopeInfo`], [`TaskInfo`], [`TaskState`], [`WaitInfo`] |
+//! | [`tree()`] | everything that lives, as text and as JSON: [`Tree`], [`ScopeInfo`], [`TaskInfo`], [`TaskState`], [`WaitInfo`], [`PollTimes`] |
+//! | [`debug`] | all of it as pages, for people and programs, to be mounted in any server |
 //! | [`contended()`] | who waits for which lock, queue or channel, and who holds it: [`ResourceInfo`], [`ResourceKind`], [`ResourceState`], [`WaiterInfo`], [`HolderInfo`], [`EndInfo`] |
-//!
-//! | [`on_alert`], [`alerts()`] | what a person should look at: [`Alert`], [`AlertKind`], [`AlertHook`] |
+//! | [`deadlocks()`] | tasks that will never go on, proved: [`Deadlock`], [`DeadlockKind`], [`Verdict`], [`Canceller`], [`Tier`], [`DeadTask`], [`DeadWait`], [`ClosingEdge`], [`HeldUp`]; [`DeadlockPolicy`]: what is done about it |
+//! | [`explain()`] | why a wait is not proved to be for ever: [`Explanation`] |
+//! | [`on_alert`], [`alerts()`] | what a person should look at: [`Alert`], [`AlertKind`], [`AlertHook`]; [`alert_counts()`]: for metrics ([`AlertCount`]) |
+//! | [`Watchdog`] | raises those nobody else could: long polls, a frozen runtime, input that nobody takes, more and more tasks |
+//! | [`suspicions()`] | who has waited for long ([`Suspicion`]), which may be right |
 //!
 //! | **Tests** | |
 //! |---|---|
@@ -144,6 +148,7 @@
 //!
 //! None is on by default.
 //!
+//! - `axum`: the pages of [`debug`] as routes, `debug::router`.
 //! - `cron`: jobs at times of the day, in time zones (`Job::cron`).
 //! - `test-util`, for tests: `#[bowline::test]` with a paused clock, schedules and the capacity sweep; `Runner::run_paused`;
 //!   `testing::cancel_everywhere` and the like.
@@ -165,6 +170,8 @@ mod clock;
 mod combine;
 mod context;
 mod cpu;
+#[allow(dead_code, reason = "the detector of deadlocks is being put together")]
+mod detect;
 mod dice;
 mod done;
 mod group;
@@ -201,13 +208,16 @@ mod timeout;
 mod track;
 mod tree;
 mod wait;
+mod waker;
+mod watch;
 
+pub mod debug;
 pub mod propagate;
 pub mod testing;
 #[cfg(feature = "tower")]
 pub mod tower;
 
-pub use alert::{Alert, AlertHook, AlertKind, alerts, on_alert};
+pub use alert::{Alert, AlertCount, AlertHook, AlertKind, alert_counts, alerts, on_alert};
 pub use bowline_macros::{main, test};
 pub use breaker::{
     Breaker, BreakerError, BreakerOpen, BreakerPermit, BreakerState, BreakerStats, Breakers, breakers,
@@ -240,6 +250,10 @@ pub use context::{
     until_draining, value, with_value,
 };
 pub use cpu::{Computed, CpuError, CpuJobInfo, CpuLane, CpuPool, CpuPoolStats, compute, cpu_pools};
+pub use detect::{
+    Canceller, ClosingEdge, DeadTask, DeadWait, Deadlock, DeadlockKind, DeadlockPolicy, Explanation, HeldUp,
+    Tier, Verdict, deadlocks, explain,
+};
 pub use done::Counts;
 pub use group::{
     AtMost, BodyEnd, CollectAll, Discard, FailFast, FirstSuccess, Group, GroupHandle, Items, Member, NoRoom,
@@ -288,3 +302,4 @@ pub use supervise::{
 };
 pub use timeout::{deadline_at, shielded, timeout};
 pub use tree::{ScopeInfo, TaskInfo, TaskState, Tree, WaitInfo, tree};
+pub use watch::{PollTimes, Suspicion, Watchdog, suspicions};

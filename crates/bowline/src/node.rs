@@ -206,6 +206,11 @@ impl Node {
         self.deadline
     }
 
+    /// Whether the first failure among its tasks cancels the others.
+    pub(crate) fn is_fail_fast(&self) -> bool {
+        self.fail_fast
+    }
+
     pub(crate) fn done(&self) -> Arc<Done> {
         Arc::clone(&self.done)
     }
@@ -304,6 +309,11 @@ impl Node {
             children.insert(self, *self.site, Kind::Strand)
         };
         record
+    }
+
+    /// The list of records, for walks that go on at another time.
+    pub(crate) fn children(&self) -> &Mutex<Children> {
+        &self.children
     }
 
     /// Visits every living record below once.

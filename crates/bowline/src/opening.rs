@@ -49,6 +49,7 @@ impl Opened {
         let alive = Node::open(site::intern(name, place), kind, parent, None, fail_fast);
         if alive.node().parent().is_none() {
             root::list_orphan(alive.node());
+            crate::detect::start();
         }
         let timer = Timer::for_node(alive.node(), inherited);
         let armed = Armed { node: Arc::clone(alive.node()), alive: Some(alive), over: false };
@@ -98,7 +99,7 @@ async fn close(node: &Arc<Node>, done: &Done, timer: &mut Timer) {
         if timer.has_fired(cx) {
             node.cancel(CANCEL, &Cause::DeadlineExceeded);
         }
-        leaf.stand_by(cx, Wait { op: Op::Close, on: 0 });
+        leaf.stand_by(cx, Wait { op: Op::Close, on: node.id });
         Poll::Pending
     })
     .await;

@@ -6,14 +6,20 @@
 //!
 //! # Invariants
 //!
-//! 1. `polls` has one writer at a time (whoever polls the task), so plain loads and stores are enough; it is odd while polled.
+//! 1. `polls` has one writer at a time (whoever polls the task), so plain loads and stores are enough; it is odd while polled,
+//!    and while the future of a task is dropped.
 //! 2. The thread-local holds exactly one pointer and is never borrowed while user code runs (polls, wakes, drops).
 //! 3. A task's record is ended once, after the task's destructors have run; only then does its node count one less.
+//! 4. A parked task can be woken by its bell ([`crate::waker`]) and by waits of ours, of which `leaves` is the number, and by
+//!    nothing else. A strand that is polled by its own task is woken with it, and keeps no waker.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::task::Waker;
+use std::time::Duration;
+
+use futures_task::waker;
 
 use crate::cause::{Cancelled, Cause};
 use crate::channel::ObservedChannel;
@@ -24,8 +30,10 @@ use crate::put_off;
 use crate::queue::ObservedQueue;
 use crate::site::Site;
 use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
-use crate::sync::{Arc, LockExt, Mutex, OnceLock, Weak};
+use crate::sync::{Arc, LockExt, Mutex, Weak};
 use crate::wait::Wait;
+use crate::waker::{Bell, Words};
+use crate::watch::{PollTimes, Times};
 
 /// Asked to end at the next await.
 pub(crate) const CANCEL: u32 = 1;
@@ -34,12 +42,21 @@ pub(crate) const ABORT: u32 = 2;
 /// Takes no more tasks (nodes only).
 pub(crate) const CLOSED: u32 = 4;
 
-/// Of `Record::waker_is`: no waker was stored yet.
-const NO_WAKER: u8 = 0;
-/// A leaf stored one during the first poll; it may be a combinator's.
-const PERHAPS_TASKS: u8 = 1;
-/// The waker with which the task's root was polled.
-const TASKS: u8 = 2;
+/// Of `Record::has`: a bell.
+const BELL: u8 = 1;
+/// The bell of a strand was made by a leaf, during the strand's first poll: its waker may be a combinator's.
+const IN_DOUBT: u8 = 2;
+/// Somebody wanted to wake the task before it had a bell.
+const RUNG: u8 = 4;
+/// What few tasks need.
+const EXTRA: u8 = 8;
+/// The strand was polled by another task than its own, and that one's `leaves` says so.
+const LENT: u8 = 16;
+/// The strand is polled by its task, and woken with it.
+const AT_HOME: u8 = 32;
+
+/// In `Record::leaves`, one strand or context of this task that is in the hands of another task.
+const ONE_LENT: u32 = 1 << 16;
 
 /// What `polls` says when the future has ended.
 const ENDED: u32 = u32::MAX;
@@ -62,9 +79,11 @@ pub(crate) struct Record {
     /// Where this record is listed and whose cancellation it obeys.
     pub(crate) node: Arc<Node>,
     pub(crate) kind: Kind,
-    born: AtomicU32,
     /// `CANCEL`, `ABORT` of this record alone; the node has its own.
-    pub(crate) flags: AtomicU32,
+    flags: AtomicU8,
+    /// [`BELL`] and so on, to be asked without the lock of `inside`; changed under it.
+    has: AtomicU8,
+    born: AtomicU32,
     /// Twice the number of polls, plus one while a poll runs; [`ENDED`] at the end.
     polls: AtomicU32,
     /// What the task waits for: a [`Wait`] packed into a word, 0 if unknown (a foreign future, or running).
@@ -72,11 +91,18 @@ pub(crate) struct Record {
     waited_from: AtomicU32,
     /// Sections in progress inside this task that hold off dropping at a cancel (see `Shield`).
     shields: AtomicU32,
-    waker: Mutex<Option<Waker>>,
-    /// Whether `waker` was set, and whether it is certainly the task's: [`NO_WAKER`] and so on. Asked without the lock.
-    waker_is: AtomicU8,
-    /// What few tasks need; absent until then.
-    extra: OnceLock<Box<Mutex<Extra>>>,
+    /// Parked waits of ours in this task, its strands included; and how often it is lent, times [`ONE_LENT`]. Of a record that
+    /// belongs to no task of ours: in this strand alone.
+    leaves: AtomicU32,
+    inside: Mutex<Inside>,
+}
+
+#[derive(Default)]
+struct Inside {
+    /// Of a task that has parked. A strand has one, of its own, if it is polled by somebody else than its task.
+    bell: Option<Arc<Bell>>,
+    /// Absent until it is needed.
+    extra: Option<Box<Extra>>,
 }
 
 #[derive(Default)]
@@ -94,6 +120,8 @@ struct Extra {
     queues: Weaks<dyn ObservedQueue>,
     /// Other channels created here.
     channels: Weaks<dyn ObservedChannel>,
+    /// What the polls took, if that is measured.
+    times: Option<Times>,
 }
 
 /// References to things that come and go. The dead are swept when they may be half of it: a constant cost per insert.
@@ -133,15 +161,15 @@ impl Record {
             site,
             node,
             kind,
+            flags: AtomicU8::new(0),
+            has: AtomicU8::new(0),
             born: AtomicU32::new(clock::coarse_millis()),
-            flags: AtomicU32::new(0),
             polls: AtomicU32::new(0),
             wait: AtomicU64::new(0),
             waited_from: AtomicU32::new(0),
             shields: AtomicU32::new(0),
-            waker: Mutex::new(None),
-            waker_is: AtomicU8::new(NO_WAKER),
-            extra: OnceLock::new(),
+            leaves: AtomicU32::new(0),
+            inside: Mutex::default(),
         })
     }
 
@@ -149,17 +177,18 @@ impl Record {
     /// may hold it. `false` if something was left in it whose drop is user code, or whose makers may come back to it: weak
     /// references to a record lie only with those who also put something into `extra`.
     pub(crate) fn renew(&self, site: Site, kind: Kind) -> bool {
-        let has_waker = self.waker_is.load(Ordering::Relaxed) != NO_WAKER;
-        if self.kind != kind || !self.site.is(site) || has_waker || self.extra.get().is_some() {
+        if self.kind != kind || !self.site.is(site) || self.has(BELL | EXTRA) {
             return false;
         }
         // Relaxed: whoever gets to see the record gets it from the list or the task, and both come after this.
         self.id.store(next_id(), Ordering::Relaxed);
         self.born.store(clock::coarse_millis(), Ordering::Relaxed);
         self.flags.store(0, Ordering::Relaxed);
+        self.has.store(0, Ordering::Relaxed);
         self.polls.store(0, Ordering::Relaxed);
         self.wait.store(0, Ordering::Relaxed);
         self.shields.store(0, Ordering::Relaxed);
+        self.leaves.store(0, Ordering::Relaxed);
         true
     }
 
@@ -176,7 +205,7 @@ impl Record {
     /// `CANCEL` and `ABORT` as this record sees them: its own and its node's.
     pub(crate) fn flags(&self) -> u32 {
         // Acquire: pairs with the AcqRel in `Node::cancel_because` and `Record::cancel`; whoever sees the flag sees the cause.
-        self.flags.load(Ordering::Acquire) | self.node.flags()
+        u32::from(self.flags.load(Ordering::Acquire)) | self.node.flags()
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -185,21 +214,20 @@ impl Record {
 
     /// Whether this record was cancelled and its node was not.
     pub(crate) fn was_cancelled_alone(&self) -> bool {
-        self.flags.load(Ordering::Acquire) & CANCEL != 0 && self.node.flags() & (CANCEL | ABORT) == 0
+        u32::from(self.flags.load(Ordering::Acquire)) & CANCEL != 0
+            && self.node.flags() & (CANCEL | ABORT) == 0
     }
 
     /// Why it was cancelled.
     pub(crate) fn cancelled(&self) -> Cancelled {
-        let own = self.extra.get().and_then(|extra| extra.lock_unpoisoned().cause.clone());
+        let own = self.look_extra(|extra| extra.cause.clone()).flatten();
         own.or_else(|| self.node.why()).unwrap_or_else(|| Cancelled::new(Cause::Aborted))
     }
 
     /// What outsiders look at to see that this record was cancelled or has gone.
     pub(crate) fn followers(&self) -> Arc<Followers> {
-        let followers = {
-            let mut extra = self.extra().lock_unpoisoned();
-            Arc::clone(extra.followed.get_or_insert_default().followers())
-        };
+        let followers =
+            self.with_extra(|extra| Arc::clone(extra.followed.get_or_insert_default().followers()));
         fence(Ordering::SeqCst); // pairs with the fence in `wake`
         if self.is_cancelled() {
             followers.raise(|| self.cancelled());
@@ -213,8 +241,10 @@ impl Record {
     /// Cancels (or aborts) this record and every context opened inside it; shielded sections are spared by a cancel.
     pub(crate) fn cancel(self: &Arc<Self>, bits: u32, cause: &Cause) {
         let why = Cancelled::at(cause.clone(), "task", self.site);
-        self.extra().lock_unpoisoned().cause.get_or_insert_with(|| why.clone());
-        if self.flags.fetch_or(bits, Ordering::AcqRel) & bits == bits {
+        self.with_extra(|extra| _ = extra.cause.get_or_insert_with(|| why.clone()));
+        #[expect(clippy::cast_possible_truncation, reason = "there are two")]
+        let flags = bits as u8;
+        if self.flags.fetch_or(flags, Ordering::AcqRel) & flags == flags {
             return; // everybody was told; to wake them once more would list their leaves once more
         }
         fence(Ordering::SeqCst); // pairs with the fence in `Node::open`
@@ -229,10 +259,9 @@ impl Record {
     /// The future has ended, destructors and all; only adopted work may keep the record.
     #[inline]
     pub(crate) fn mark_ended(&self) {
-        // Relaxed: shown to people; nobody decides by it.
-        self.polls.store(ENDED, Ordering::Relaxed);
-        // Relaxed: whoever polled this task last stored the waker.
-        if self.waker_is.load(Ordering::Relaxed) != NO_WAKER || self.extra.get().is_some() {
+        // Release: whoever sees the end sees what the last poll did.
+        self.polls.store(ENDED, Ordering::Release);
+        if self.has(BELL | EXTRA | LENT) {
             self.give_up();
         }
     }
@@ -240,21 +269,26 @@ impl Record {
     /// Drops what only a living task needs. The drops are outside the locks: a foreign waker's drop is user code.
     #[cold]
     fn give_up(&self) {
-        let _waker = {
-            let mut waker = self.waker.lock_unpoisoned();
-            self.waker_is.store(NO_WAKER, Ordering::Relaxed);
-            waker.take()
+        if self.has(LENT) {
+            if let Some(task) = self.task() {
+                task.came_back();
+            }
+        }
+        let _left = {
+            let mut inside = self.inside.lock_unpoisoned();
+            self.change_has(0, BELL | LENT);
+            let bell = inside.bell.take();
+            let extra = inside.extra.as_mut().map(|extra| {
+                let followed = extra.followed.take(); // its drop tells those outside
+                (
+                    std::mem::take(&mut extra.leaves),
+                    std::mem::take(&mut extra.queues),
+                    std::mem::take(&mut extra.channels),
+                    followed,
+                )
+            });
+            (bell, extra)
         };
-        let _left = self.extra.get().map(|extra| {
-            let mut extra = extra.lock_unpoisoned();
-            let followed = extra.followed.take(); // its drop tells those outside
-            (
-                std::mem::take(&mut extra.leaves),
-                std::mem::take(&mut extra.queues),
-                std::mem::take(&mut extra.channels),
-                followed,
-            )
-        });
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -269,18 +303,30 @@ impl Record {
     /// Whether the future has not ended, or work adopted from it has not. A handle may keep the record of one that is gone.
     pub(crate) fn is_alive(&self) -> bool {
         // Asked under the lock of a list: nothing is upgraded, or its drop could come to be here.
-        !self.has_ended() || self.extra.get().is_some_and(|extra| extra.lock_unpoisoned().nested.any_living())
+        !self.has_ended() || self.look_extra(|extra| extra.nested.any_living()) == Some(true)
     }
 
     // ---- polling
 
     pub(crate) fn poll_begins(&self) {
-        // Relaxed plain load and store: one writer (invariant 1), read as a statistic.
+        // Plain load and store: one writer (invariant 1). Relaxed: what the poll does is published under the locks of what it
+        // is done to, and by the bell's `seen`.
         self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     pub(crate) fn poll_ends(&self) {
-        self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        // Release: pairs with the Acquire in `signals`; who sees an even number sees the clones of wakers made before it.
+        self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+    }
+
+    /// After a poll that was pending, if polls are timed. A task that ends in its first poll has nobody who could look.
+    #[cold]
+    pub(crate) fn add_poll_time(&self, took: Duration) {
+        self.with_extra(|extra| extra.times.get_or_insert_default().add(took));
+    }
+
+    pub(crate) fn poll_times(&self) -> Option<PollTimes> {
+        self.look_extra(|extra| extra.times).flatten().map(PollTimes::from)
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -292,38 +338,68 @@ impl Record {
         self.polls.load(Ordering::Relaxed) / 2
     }
 
-    /// Remembers how to wake this task; called when a poll returns `Pending`.
-    pub(crate) fn remember_waker(&self, waker: &Waker) {
-        // The root of a task is always polled with the same waker. A strand moves with the future it lies in.
-        if matches!(self.kind, Kind::Task | Kind::Daemon) && self.waker_is.load(Ordering::Relaxed) == TASKS {
-            return;
-        }
-        let stale = {
-            let mut slot = self.waker.lock_unpoisoned();
-            let in_doubt = self.waker_is.load(Ordering::Relaxed) == PERHAPS_TASKS;
-            self.waker_is.store(TASKS, Ordering::Relaxed);
-            match &*slot {
-                Some(known) if known.will_wake(waker) => return,
-                _ => slot.replace(waker.clone()).map(|stale| (stale, in_doubt)),
-            }
+    /// The first poll of a task was pending: how to wake it from here on.
+    pub(crate) fn hang_bell(&self, bell: Arc<Bell>, task: &Waker) {
+        bell.hang(task);
+        let was_rung = {
+            let mut inside = self.inside.lock_unpoisoned();
+            let was_rung = self.has(RUNG);
+            self.change_has(BELL, RUNG);
+            inside.bell = Some(bell);
+            was_rung
         };
-        // In the first poll a leaf may have put a combinator's waker here (see `remember_leaf`): keep it too.
-        if let Some((stale, true)) = stale {
-            self.list_leaf(stale);
+        if was_rung {
+            self.wake(); // the one who could not do it is gone
         }
     }
 
-    /// Puts down the waker of a parking leaf. Returns a key if it has a list entry of its own, to be taken back later.
+    /// A strand is pending that is woken with its task.
+    pub(crate) fn remember_nobody(&self) {
+        if !self.has(AT_HOME) {
+            let stale = {
+                let mut inside = self.inside.lock_unpoisoned();
+                let in_doubt = self.has(IN_DOUBT);
+                self.change_has(AT_HOME, BELL | IN_DOUBT);
+                inside.bell.take().map(|stale| (stale, in_doubt))
+            };
+            self.keep_if_in_doubt(stale);
+        }
+    }
+
+    /// A strand is pending that is polled by somebody else than its task: how to wake it.
+    pub(crate) fn remember_waker(&self, waker: &Waker) {
+        let stale = {
+            let mut inside = self.inside.lock_unpoisoned();
+            let in_doubt = self.has(IN_DOUBT);
+            self.change_has(BELL, IN_DOUBT | AT_HOME);
+            match &inside.bell {
+                Some(known) if known.tells(waker) => return,
+                _ => inside.bell.replace(Bell::of(waker.clone())).map(|stale| (stale, in_doubt)),
+            }
+        };
+        self.keep_if_in_doubt(stale);
+    }
+
+    /// In the first poll a leaf may have put a combinator's waker down as the strand's (see `remember_leaf`): keep it too.
+    fn keep_if_in_doubt(&self, stale: Option<(Arc<Bell>, bool)>) {
+        if let Some((stale, true)) = stale {
+            self.list_leaf(waker(stale));
+        }
+    }
+
+    /// Puts down the waker of a parking leaf, which is not the task's own. Returns a key if it has a list entry of its own, to be
+    /// taken back later.
     pub(crate) fn remember_leaf(&self, waker: &Waker) -> Option<u64> {
-        {
-            let mut slot = self.waker.lock_unpoisoned();
-            match &*slot {
-                Some(known) if known.will_wake(waker) => return None,
+        if self.kind == Kind::Strand {
+            let mut inside = self.inside.lock_unpoisoned();
+            match &inside.bell {
+                Some(known) if known.tells(waker) => return None,
                 Some(_) => {}
-                // First poll: most probably this is the task's waker. If not, `remember_waker` mends it when the poll ends.
+                None if self.has(AT_HOME) => {}
+                // First poll: most probably this is the strand's waker. If not, that is mended when the poll ends.
                 None => {
-                    *slot = Some(waker.clone());
-                    self.waker_is.store(PERHAPS_TASKS, Ordering::Relaxed);
+                    inside.bell = Some(Bell::of(waker.clone()));
+                    self.change_has(BELL | IN_DOUBT, 0);
                     return None;
                 }
             }
@@ -332,17 +408,17 @@ impl Record {
     }
 
     fn list_leaf(&self, waker: Waker) -> u64 {
-        let mut extra = self.extra().lock_unpoisoned();
-        let key = extra.next_leaf;
-        extra.next_leaf += 1;
-        extra.leaves.push_back((key, waker));
-        key
+        self.with_extra(|extra| {
+            let key = extra.next_leaf;
+            extra.next_leaf += 1;
+            extra.leaves.push_back((key, waker));
+            key
+        })
     }
 
     /// The leaf is polled again, perhaps with another waker: it may have moved from one combinator to another.
     pub(crate) fn renew_leaf(&self, key: u64, waker: &Waker) {
-        let stale = self.extra.get().and_then(|extra| {
-            let mut extra = extra.lock_unpoisoned();
+        let stale = self.look_extra(|extra| {
             let at = extra.leaves.binary_search_by_key(&key, |(known, _)| *known).ok()?;
             let known = &mut extra.leaves[at].1;
             (!known.will_wake(waker)).then(|| std::mem::replace(known, waker.clone()))
@@ -351,8 +427,7 @@ impl Record {
     }
 
     pub(crate) fn forget_leaf(&self, key: u64) {
-        let forgotten = self.extra.get().and_then(|extra| {
-            let mut extra = extra.lock_unpoisoned();
+        let forgotten = self.look_extra(|extra| {
             let at = extra.leaves.binary_search_by_key(&key, |(known, _)| *known).ok()?;
             extra.leaves.remove(at)
         });
@@ -363,25 +438,105 @@ impl Record {
     pub(crate) fn wake(&self) {
         // Pairs with the fence in `track`: either we see the waker, or the task sees the flag that was raised before this call.
         fence(Ordering::SeqCst);
-        // Taken, not cloned: the task puts its waker down again when it parks after this.
-        let task = {
-            let mut waker = self.waker.lock_unpoisoned();
-            self.waker_is.store(NO_WAKER, Ordering::Relaxed);
-            waker.take()
-        };
-        let (leaves, followers): (Vec<Waker>, _) = match self.extra.get() {
-            Some(extra) => {
-                let extra = extra.lock_unpoisoned();
-                let followers = extra.followed.as_ref().map(|followed| Arc::clone(followed.followers()));
-                (extra.leaves.iter().map(|(_, waker)| waker.clone()).collect(), followers)
+        let (bell, leaves, followers) = {
+            let inside = self.inside.lock_unpoisoned();
+            if inside.bell.is_none() {
+                self.change_has(RUNG, 0);
             }
-            None => (Vec::new(), None),
+            let extra = inside.extra.as_ref();
+            let followers = extra.and_then(|extra| extra.followed.as_ref());
+            let followers = followers.map(|followed| Arc::clone(followed.followers()));
+            let leaves: Option<Vec<_>> =
+                extra.map(|extra| extra.leaves.iter().map(|(_, waker)| waker.clone()).collect());
+            (inside.bell.clone(), leaves.unwrap_or_default(), followers)
         };
         if let Some(followers) = followers.filter(|_| self.is_cancelled()) {
             followers.raise(|| self.cancelled());
         }
-        for waker in task.into_iter().chain(leaves) {
-            waker.wake();
+        match bell {
+            Some(bell) => bell.ring(),
+            None if self.kind == Kind::Strand => self.wake_task(),
+            None => {}
+        }
+        leaves.into_iter().for_each(Waker::wake);
+    }
+
+    /// Wakes the task this strand is polled by.
+    fn wake_task(&self) {
+        let Some(task) = self.task() else { return };
+        let bell = {
+            let inside = task.inside.lock_unpoisoned();
+            if inside.bell.is_none() {
+                task.change_has(RUNG, 0);
+            }
+            inside.bell.clone()
+        };
+        if let Some(bell) = bell {
+            bell.ring();
+        }
+    }
+
+    // ---- what a detector on another thread can know
+
+    /// What this task shows of itself. Taken twice and equal, with [`is_quiescent`](Signals::is_quiescent), nothing has happened
+    /// in the task in between, and nothing but its `leaves` waits of ours, a cancel, or, if `foreign`, somebody unknown, can wake it.
+    pub(crate) fn signals(&self) -> Signals {
+        // Acquire: pairs with the Release in `poll_ends`: all that the polls up to here did is seen, clones and leaves.
+        let polls = self.polls.load(Ordering::Acquire);
+        let leaves = self.leaves.load(Ordering::Relaxed);
+        let unknown = Words { wakes: 0, seen: 0, foreign: true };
+        let is_task = matches!(self.kind, Kind::Task | Kind::Daemon);
+        let words = if is_task && is_between_polls(polls) {
+            let inside = self.inside.lock_unpoisoned();
+            inside.bell.as_ref().map_or(unknown, Bell::words)
+        } else {
+            unknown
+        };
+        Signals {
+            polls,
+            wakes: words.wakes,
+            seen: words.seen,
+            leaves,
+            foreign: words.foreign || leaves >= ONE_LENT,
+        }
+    }
+
+    /// A wait of this task has parked.
+    pub(crate) fn add_leaf(&self) {
+        // Relaxed: in a poll, which `polls` publishes; elsewhere, when a future has moved, a lost moment costs a proof.
+        self.leaves.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove_leaf(&self) {
+        self.leaves.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A strand or a context of this task is polled by another: this one cannot be judged by its own words.
+    pub(crate) fn went_away(&self) {
+        self.leaves.fetch_add(ONE_LENT, Ordering::Relaxed);
+    }
+
+    /// As `went_away` of its task, on behalf of this strand, until it ends.
+    pub(crate) fn lend(&self) {
+        if !self.has(LENT) {
+            if let Some(task) = self.task() {
+                task.went_away();
+                let _inside = self.inside.lock_unpoisoned();
+                self.change_has(LENT, 0);
+            }
+        }
+    }
+
+    pub(crate) fn came_back(&self) {
+        self.leaves.fetch_sub(ONE_LENT, Ordering::Relaxed);
+    }
+
+    /// The task of ours that this record belongs to, if it is one's.
+    pub(crate) fn task(&self) -> Option<&Self> {
+        if self.kind == Kind::Strand {
+            task_around(self.node.parent()?).map(|task| &**task)
+        } else {
+            Some(self)
         }
     }
 
@@ -419,41 +574,55 @@ impl Record {
 
     // ---- what was opened here
 
-    fn extra(&self) -> &Mutex<Extra> {
-        self.extra.get_or_init(Box::default)
-    }
-
     pub(crate) fn list_nested(&self, node: &Arc<Node>) {
-        self.extra().lock_unpoisoned().nested.insert(Arc::downgrade(node));
+        self.with_extra(|extra| extra.nested.insert(Arc::downgrade(node)));
     }
 
     pub(crate) fn nested(&self) -> Vec<Arc<Node>> {
-        match self.extra.get() {
-            Some(extra) => extra.lock_unpoisoned().nested.living(),
-            None => Vec::new(),
-        }
+        self.look_extra(|extra| extra.nested.living()).unwrap_or_default()
     }
 
     pub(crate) fn list_queue(&self, queue: Weak<dyn ObservedQueue>) {
-        self.extra().lock_unpoisoned().queues.insert(queue);
+        self.with_extra(|extra| extra.queues.insert(queue));
     }
 
     pub(crate) fn queues(&self) -> Vec<Arc<dyn ObservedQueue>> {
-        match self.extra.get() {
-            Some(extra) => extra.lock_unpoisoned().queues.living(),
-            None => Vec::new(),
-        }
+        self.look_extra(|extra| extra.queues.living()).unwrap_or_default()
     }
 
     pub(crate) fn list_channel(&self, channel: Weak<dyn ObservedChannel>) {
-        self.extra().lock_unpoisoned().channels.insert(channel);
+        self.with_extra(|extra| extra.channels.insert(channel));
     }
 
     pub(crate) fn channels(&self) -> Vec<Arc<dyn ObservedChannel>> {
-        match self.extra.get() {
-            Some(extra) => extra.lock_unpoisoned().channels.living(),
-            None => Vec::new(),
+        self.look_extra(|extra| extra.channels.living()).unwrap_or_default()
+    }
+
+    /// Changes what few tasks need, and makes it if need be. `change` runs under the lock.
+    fn with_extra<R>(&self, change: impl FnOnce(&mut Extra) -> R) -> R {
+        let mut inside = self.inside.lock_unpoisoned();
+        self.change_has(EXTRA, 0);
+        change(inside.extra.get_or_insert_default())
+    }
+
+    /// The same, if there is any.
+    fn look_extra<R>(&self, look: impl FnOnce(&mut Extra) -> R) -> Option<R> {
+        if !self.has(EXTRA) {
+            return None; // without the lock
         }
+        self.inside.lock_unpoisoned().extra.as_deref_mut().map(look)
+    }
+
+    #[inline]
+    fn has(&self, any: u8) -> bool {
+        // Acquire: pairs with the Release below, for those who do not take the lock afterwards.
+        self.has.load(Ordering::Acquire) & any != 0
+    }
+
+    /// Under the lock of `inside`, so a load and a store are one step.
+    fn change_has(&self, more: u8, less: u8) {
+        let has = self.has.load(Ordering::Relaxed);
+        self.has.store(has & !less | more, Ordering::Release);
     }
 
     /// The task this record belongs to: itself, or the task around a strand; around a foreign task's strand there is none of
@@ -467,6 +636,43 @@ impl Record {
             }
         }
         at.id()
+    }
+}
+
+/// The task of ours that a record belongs to, if it is one's.
+pub(crate) fn task_around(record: &Arc<Record>) -> Option<&Arc<Record>> {
+    let mut at = record;
+    while at.kind == Kind::Strand {
+        at = at.node.parent()?;
+    }
+    Some(at)
+}
+
+/// Whether a task with this `polls` has been polled, and is neither being polled nor gone.
+fn is_between_polls(polls: u32) -> bool {
+    polls != 0 && polls % 2 == 0
+}
+
+/// What a task shows of itself to a detector on another thread; see [`Record::signals`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Signals {
+    /// Twice the number of its polls, plus one while it is polled.
+    pub(crate) polls: u32,
+    /// How often it was woken by somebody unknown, or by a cancel.
+    pub(crate) wakes: u32,
+    /// `wakes` as its last poll began.
+    pub(crate) seen: u32,
+    /// Parked waits of ours.
+    pub(crate) leaves: u32,
+    /// Whether somebody unknown can wake it.
+    pub(crate) foreign: bool,
+}
+
+impl Signals {
+    /// Whether it is parked, and not about to be polled because somebody unknown, or a cancel, has woken it. What a wait of ours has
+    /// been granted stands in the books of what it waits at.
+    pub(crate) fn is_quiescent(&self) -> bool {
+        is_between_polls(self.polls) && self.wakes == self.seen
     }
 }
 

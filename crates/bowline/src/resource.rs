@@ -391,6 +391,6 @@ fn place(at: &Location<'_>) -> String {
     format!("{}:{}", at.file(), at.line())
 }
 
-fn age(since: u32) -> u64 {
+pub(crate) fn age(since: u32) -> u64 {
     u64::try_from(clock::since(since).as_millis()).unwrap_or(u64::MAX)
 }

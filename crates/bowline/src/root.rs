@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::alert::Board;
+use crate::detect::DeadlockPolicy;
 use crate::node::Node;
 use crate::panic::Panics;
 use crate::record::Record;
@@ -50,6 +51,8 @@ struct Shared {
     adopted: AtomicU64,
     panics: Panics,
     alerts: Board,
+    /// What happens when tasks below it stand still for ever.
+    deadlock_policy: OnceLock<DeadlockPolicy>,
     /// What a test asks of this run.
     trial: Option<Trial>,
 }
@@ -72,6 +75,7 @@ impl RootState {
             adopted: AtomicU64::new(0),
             panics: Panics::new(),
             alerts: Board::default(),
+            deadlock_policy: OnceLock::new(),
             trial,
         });
         Arc::new(Self { shared, turn: None })
@@ -79,6 +83,15 @@ impl RootState {
 
     pub(crate) fn trial(&self) -> Option<&Trial> {
         self.shared.trial.as_ref()
+    }
+
+    pub(crate) fn deadlock_policy(&self) -> DeadlockPolicy {
+        self.shared.deadlock_policy.get().copied().unwrap_or_default()
+    }
+
+    /// The first counts.
+    pub(crate) fn set_deadlock_policy(&self, policy: DeadlockPolicy) {
+        let _ = self.shared.deadlock_policy.set(policy);
     }
 
     pub(crate) fn alerts(&self) -> &Board {
@@ -213,7 +226,11 @@ pub(crate) fn register(record: &Arc<Record>) {
     let roots = roots.get_or_insert_default();
     roots.retain(|_, known| known.strong_count() > 0);
     if let Ok(handle) = Handle::try_current() {
-        roots.insert(handle.id(), Arc::downgrade(record));
+        let before = roots.insert(handle.id(), Arc::downgrade(record));
+        // A runtime may have a second root while the first still lives: walks are to meet both.
+        if let Some(before) = before.and_then(|before| before.upgrade()) {
+            list_orphan(&before.node);
+        }
     }
 }
 
@@ -230,8 +247,20 @@ pub(crate) fn here() -> Option<Arc<RootState>> {
 
 pub(crate) fn list_orphan(node: &Arc<Node>) {
     let mut orphans = ORPHANS.lock_unpoisoned();
-    orphans.retain(|known| known.strong_count() > 0);
+    // Only when the list would grow, so that each entry pays for its own removal.
+    if orphans.len() == orphans.capacity() {
+        orphans.retain(|known| known.strong_count() > 0);
+        let room = orphans.len();
+        orphans.reserve(room.max(8));
+    }
     orphans.push(Arc::downgrade(node));
+}
+
+/// As [`list_orphan`], if nothing is above it: walks are to meet what is opened below.
+pub(crate) fn list_if_orphan(node: &Arc<Node>) {
+    if node.parent().is_none() {
+        list_orphan(node);
+    }
 }
 
 /// The top nodes of everything that lives in this process.

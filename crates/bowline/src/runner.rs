@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cause::Cancelled;
+use crate::detect::{self, DeadlockPolicy};
 use crate::done::Done;
 use crate::node::{Node, RootRecord};
 use crate::panic::{Panic, PanicClass};
@@ -22,6 +23,7 @@ use crate::scope::{list, spawn_tracked};
 use crate::shutdown::{Blockers, MainEnd, OnBlockers, Plan, Report, Signals, drive};
 use crate::site;
 use crate::track::Ending;
+use crate::watch::{self, Watchdog};
 
 /// From the first signal to the last resort, if [`Runner::shutdown_within`] does not say otherwise.
 pub(crate) const DEFAULT_BUDGET: Duration = Duration::from_secs(30);
@@ -50,6 +52,8 @@ pub struct Runner {
     budget: Duration,
     signals: bool,
     on_blockers: Option<OnBlockers>,
+    watchdog: Watchdog,
+    times_polls: bool,
     state: Arc<RootState>,
 }
 
@@ -63,6 +67,8 @@ impl Runner {
             budget: DEFAULT_BUDGET,
             signals: true,
             on_blockers: None,
+            watchdog: Watchdog::new(),
+            times_polls: watch::asked_for_poll_times(),
             state: RootState::new(),
         }
     }
@@ -132,6 +138,82 @@ impl Runner {
     #[must_use]
     pub fn on_blockers(mut self, hook: impl Fn(&Blockers) + Send + Sync + 'static) -> Self {
         self.on_blockers = Some(Arc::new(hook));
+        self
+    }
+
+    /// Sets what the [`Watchdog`] looks for, or switches it off.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bowline::{Runner, Watchdog};
+    ///
+    /// let (_, report) = Runner::new("batch").watchdog(Watchdog::off()).run(async {});
+    /// # assert!(report.is_clean());
+    /// ```
+    #[must_use]
+    pub fn watchdog(mut self, watchdog: Watchdog) -> Self {
+        self.watchdog = watchdog;
+        self
+    }
+
+    /// Measures what the polls of every task take: [`TaskInfo::poll_times`](crate::TaskInfo::poll_times).
+    ///
+    /// It costs two looks at the clock per poll and some memory per task, so it is off otherwise, unless the environment
+    /// variable `BOWLINE_TIME_POLLS=on` asks for it. It cannot be taken back, and goes for all that runs in this process.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bowline::{Runner, TaskInfo, tree};
+    ///
+    /// let (busy, _) = Runner::new("shop").time_polls(true).run(async {
+    ///     tokio::task::yield_now().await; // what a poll took is known when it is over
+    ///     let main: TaskInfo = tree().roots[0].tasks[0].clone();
+    ///     main.poll_times.map(|times| times.busy_us)
+    /// });
+    /// assert!(busy.unwrap().is_some());
+    /// ```
+    #[must_use]
+    pub fn time_polls(mut self, times_polls: bool) -> Self {
+        self.times_polls = times_polls;
+        self
+    }
+
+    /// Says what happens when tasks of this program are proved to stand still for ever; otherwise it is told as an alert and no
+    /// more. The environment variable `BOWLINE_DEADLOCKS=cancel` is for programs that do not say.
+    ///
+    /// # Examples
+    ///
+    /// A batch job that had better fail than hang:
+    ///
+    /// ```
+    /// use bowline::{Cancelled, Cause, DeadlockPolicy, Runner, Scope, scope};
+    ///
+    /// let (value, report) = Runner::new("batch").on_deadlock(DeadlockPolicy::Cancel).run(async {
+    ///     scope("work", async |s: &Scope<Cancelled>| {
+    ///         let (count, latch) = s.cx().latch("done");
+    ///         let waiting = s.spawn_with("wait", count, async move |_cx, count| {
+    ///             latch.wait().await?; // its own count holds the latch shut
+    ///             Ok(drop(count))
+    ///         });
+    ///         waiting.await
+    ///     })
+    ///     .await
+    /// });
+    /// assert_eq!(*value.unwrap().unwrap_err().cause(), Cause::Requested("a deadlock"));
+    /// ```
+    #[must_use]
+    pub fn on_deadlock(self, policy: DeadlockPolicy) -> Self {
+        self.state.set_deadlock_policy(policy);
+        self
+    }
+
+    /// Switches the detector of deadlocks off, for this process: nothing is found, and its thread sleeps. The environment
+    /// variable `BOWLINE_DETECTOR=off` does the same.
+    #[must_use]
+    pub fn without_detector(self) -> Self {
+        detect::switch_off();
         self
     }
 
@@ -233,7 +315,9 @@ impl Runner {
         let runtime = Builder::new_current_thread().enable_all().start_paused(true).build();
         let runtime = runtime.expect("the system gives a runtime");
         let signals = Signals::listen(false);
-        let ended = self.run_on(&runtime, &runtime, signals, Location::caller(), main);
+        // Its time is not that of the program.
+        let ended =
+            self.watchdog(Watchdog::off()).run_on(&runtime, &runtime, signals, Location::caller(), main);
         runtime.shutdown_background();
         ended
     }
@@ -252,11 +336,19 @@ impl Runner {
     {
         crate::clock::start();
         crate::panic::install_hook();
-        let Self { name, budget, on_blockers, state, .. } = self;
+        detect::start();
+        let Self { name, budget, on_blockers, watchdog, times_polls, state, .. } = self;
+        if times_polls {
+            watch::time_polls();
+        }
+        if std::env::var_os("BOWLINE_DEADLOCKS").is_some_and(|value| value == "cancel") {
+            state.set_deadlock_policy(DeadlockPolicy::Cancel); // unless the program has said so
+        }
         let root = Root::open(name, place, &state);
         let main = {
             let _inside = workers.enter();
             root::register(&root.record);
+            watch::watch(&root.record, workers.handle(), &watchdog);
             let record =
                 list(&root.record.node, "main", place, Kind::Task).expect("the root was opened a moment ago");
             spawn_tracked::<_, OfMain<F::Output>>(record, main)

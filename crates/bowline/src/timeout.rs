@@ -17,6 +17,7 @@ use crate::record::{self, CANCEL};
 use crate::root;
 use crate::site;
 use crate::track::{End, First, Shield, Strand};
+use crate::waker;
 
 /// Runs `future` under a deadline `after` from its first poll; tasks it owns inherit it.
 ///
@@ -132,7 +133,8 @@ impl Alarm {
             Alarm::Timer(timer) => timer.has_fired(cx).then_some(Cause::DeadlineExceeded),
             #[cfg(feature = "tokio-util")]
             Alarm::Token(token) => {
-                token.as_mut().poll(cx).is_ready().then_some(Cause::Requested("the token was cancelled"))
+                let cancelled = waker::quietly(cx, |cx| token.as_mut().poll(cx)).is_ready();
+                cancelled.then_some(Cause::Requested("the token was cancelled"))
             }
         }
     }
@@ -156,6 +158,7 @@ fn open<F>(
     let parent = record::current().or_else(root::of_runtime);
     let inherited = parent.as_ref().and_then(|parent| parent.node.deadline());
     let alive = Node::open(site::intern(kind.name(), place), kind, parent, at, false);
+    root::list_if_orphan(alive.node());
     let alarm = match limit {
         Limit::At(_) | Limit::After(_) => Alarm::Timer(Timer::for_node(alive.node(), inherited)),
         #[cfg(feature = "tokio-util")]
@@ -254,7 +257,7 @@ impl Timer {
     pub(crate) fn has_fired(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(at) = self.at else { return false };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        let fired = sleep.as_mut().poll(cx).is_ready();
+        let fired = waker::quietly(cx, |cx| sleep.as_mut().poll(cx)).is_ready(); // it cancels, and wakes nobody for good
         if fired {
             *self = Self { at: None, sleep: None };
         }

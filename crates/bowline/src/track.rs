@@ -27,6 +27,8 @@ use crate::sync::atomic::{Ordering, fence};
 #[cfg(feature = "test-util")]
 use crate::testing::trial;
 use crate::wait::Wait;
+use crate::waker::{self, Bell, Disowned};
+use crate::watch;
 
 /// What the end of a task means to the scope or group that owns it.
 pub(crate) trait Ending {
@@ -46,13 +48,16 @@ pin_project! {
         #[pin]
         future: Option<F>,
         record: Option<Arc<Record>>,
+        // Of the waker it is polled with, once it has parked.
+        own: Option<Arc<Bell>>,
         ending: PhantomData<fn() -> E>,
     }
 
     impl<F, E> PinnedDrop for Tracked<F, E> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            if this.record.is_some() {
+            if let Some(record) = this.record.as_ref() {
+                record.poll_begins(); // what its destructors do is done by a task that runs
                 // Destructors see their own context.
                 let dropped =
                     record::enter(this.record, || catch_unwind(AssertUnwindSafe(|| this.future.set(None))));
@@ -68,7 +73,7 @@ pin_project! {
 
 impl<F, E> Tracked<F, E> {
     pub(crate) fn new(record: Arc<Record>, future: F) -> Self {
-        Self { future: Some(future), record: Some(record), ending: PhantomData }
+        Self { future: Some(future), record: Some(record), own: None, ending: PhantomData }
     }
 }
 
@@ -86,33 +91,38 @@ where
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let polled = {
-            let future = &mut this.future;
-            let flags = this.record.as_ref().map_or(0, |record| record.flags());
-            if flags & ABORT != 0 {
-                // Dropped here, not asked. A destructor that panics is the task's panic.
-                let dropped =
-                    record::enter(this.record, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
-                dropped.map(|()| Step::Cancelled)
-            } else {
-                if let Some(record) = this.record.as_ref() {
-                    record.poll_begins();
-                }
-                let stepped = record::enter(this.record, || {
-                    catch_unwind(AssertUnwindSafe(|| step(future.as_mut(), flags, cx)))
-                });
-                if let Some(record) = this.record.as_ref() {
-                    record.poll_ends();
-                }
-                stepped
-            }
+        let future = &mut this.future;
+        let flags = this.record.as_ref().map_or(0, |record| record.flags());
+        let began = watch::poll_begins();
+        if let Some(record) = this.record.as_ref() {
+            record.poll_begins();
+        }
+        let poll = |cx: &mut Context<'_>| {
+            record::enter(this.record, || {
+                catch_unwind(AssertUnwindSafe(|| {
+                    if flags & ABORT != 0 {
+                        future.set(None); // dropped here, not asked; a destructor that panics is the task's panic
+                        return Step::Cancelled;
+                    }
+                    step(future.as_mut(), flags, cx)
+                }))
+            })
         };
+        let (polled, bell) =
+            waker::lend(this.own, cx.waker(), poll, |polled| matches!(polled, Ok(Step::Pending)));
         let Some(record) = this.record.as_ref() else {
             unreachable!("the record is taken only when the task ends, and an ended task is not polled");
         };
+        record.poll_ends();
         let ended = match polled {
             Ok(Step::Pending) => {
-                park(record, cx);
+                if let Some(bell) = bell {
+                    record.hang_bell(bell, cx.waker());
+                }
+                if let Some(began) = began {
+                    record.add_poll_time(began.elapsed());
+                }
+                park(record);
                 return Poll::Pending;
             }
             Ok(Step::Ready(value)) => E::value(record, value),
@@ -213,11 +223,10 @@ fn step<F: Future>(
     }
 }
 
-/// Stores the waker of a task or strand that is pending, and comes back at once if a cancel was missed meanwhile.
-fn park(record: &Arc<Record>, cx: &Context<'_>) {
-    record.remember_waker(cx.waker());
+/// After a poll that was pending: comes back at once if a cancel was missed meanwhile. How to wake the task is known by now.
+fn park(record: &Arc<Record>) {
     // The canceller raised the flag before it looked for a waker, we stored the waker before we look for the flag, and both
-    // took the waker's lock in between: one of us sees the other. A waker stored by an earlier poll is seen in any case.
+    // took the record's lock in between: one of us sees the other. A waker stored by an earlier poll is seen in any case.
     let flags = record.flags();
     if flags & (CANCEL | ABORT) != 0 {
         // Pairs with the fence in the drop of `Shield`: it sees that our poll has ended, or we see that it is down.
@@ -226,6 +235,35 @@ fn park(record: &Arc<Record>, cx: &Context<'_>) {
             record.wake();
         }
     }
+}
+
+/// Notes how to wake a strand that is pending: with its task, or, if somebody else polls it, as it was polled.
+pub(crate) fn remember(record: &Record, cx: &Context<'_>) {
+    if waker::is_own(cx.waker()) {
+        record.remember_nobody();
+    } else {
+        record.remember_waker(cx.waker());
+    }
+}
+
+/// To be asked before a strand is polled, and kept until that is over. The strand may lie in a future that has moved to another
+/// task than the one it was opened in: then that one is not to be judged by its own words, and nothing in the strand is its
+/// poller's own.
+pub(crate) fn away_from_home(strand: &Record) -> Option<Disowned> {
+    let is_at_home = record::with_current(|current| match (current, strand.node.parent()) {
+        (Some(current), Some(opener)) => Arc::ptr_eq(current, opener) || is_same_task(current, opener),
+        (None, None) => true,
+        _ => false,
+    });
+    if is_at_home {
+        return None;
+    }
+    strand.lend();
+    Some(waker::disown())
+}
+
+pub(crate) fn is_same_task(one: &Record, other: &Record) -> bool {
+    one.task().zip(other.task()).is_some_and(|(one, other)| std::ptr::eq(one, other))
 }
 
 /// How a strand ended.
@@ -311,7 +349,8 @@ impl<F: Future> Strand<F> {
             }
             Ok(Step::Pending | Step::Cancelled) => {
                 if let Some(record) = this.record {
-                    park(record, cx);
+                    remember(record, cx);
+                    park(record);
                 }
                 First::Pending(opened)
             }
@@ -330,7 +369,8 @@ impl<F: Future> Strand<F> {
     /// Opened after its first poll was pending.
     pub(crate) fn park(self: Pin<&mut Self>, cx: &Context<'_>) {
         if let Some(record) = self.project().record {
-            park(record, cx);
+            remember(record, cx);
+            park(record);
         }
     }
 }
@@ -340,13 +380,11 @@ impl<F: Future> Future for Strand<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End<F::Output>> {
         let mut this = self.project();
-        let Some(flags) = this.record.as_ref().map(|record| record.flags()) else {
-            return Poll::Ready(End::Cancelled);
-        };
+        let Some(record) = this.record.as_ref() else { return Poll::Ready(End::Cancelled) };
+        let flags = record.flags();
+        let _elsewhere = away_from_home(record);
+        record.poll_begins();
         let future = &mut this.future;
-        if let Some(record) = this.record.as_ref() {
-            record.poll_begins();
-        }
         let stepped = record::enter(this.record, || {
             catch_unwind(AssertUnwindSafe(|| {
                 if flags & ABORT != 0 {
@@ -360,8 +398,8 @@ impl<F: Future> Future for Strand<F> {
         record.poll_ends();
         let end = match stepped {
             Ok(Step::Pending) => {
-                // A strand moves with the future it lies in: another task may poll it next time.
-                park(record, cx);
+                remember(record, cx);
+                park(record);
                 return Poll::Pending;
             }
             Ok(Step::Ready(value)) => End::Value(value),
@@ -416,11 +454,14 @@ impl Drop for Shield {
 
 /// The part every waiting primitive shares: it ends the wait when the task's current context is cancelled, says what the
 /// task waits for, and makes sure that a cancel finds the leaf also under `FuturesUnordered` and the like.
+///
+/// The waker a primitive puts down comes from [`waker::leaf`]: a clone of the one in `cx` would be a foreign one.
 #[derive(Default)]
 pub(crate) struct Leaf {
+    /// Where it is counted among the parked: the task's record.
+    counted: Option<Arc<Record>>,
     /// Boxed because it is rare, and leaves lie in handles and futures.
     registered: Option<Box<(Arc<Record>, u64)>>,
-    waiting: bool,
 }
 
 impl Leaf {
@@ -437,7 +478,7 @@ impl Leaf {
         Self::check().inspect_err(|_| self.clear())?;
         self.stand_by(cx, wait);
         if self.registered.is_some() {
-            // Not behind the lock of the task's waker, as at a task's root: pairs with the fence in `Record::wake`.
+            // Not behind the lock of the record, as at a task's root: pairs with the fence in `Record::wake`.
             fence(Ordering::SeqCst);
         }
         Self::check().inspect_err(|_| self.clear())
@@ -445,12 +486,35 @@ impl Leaf {
 
     /// As `park`, for a wait that a cancelled context does not end.
     pub(crate) fn stand_by(&mut self, cx: &Context<'_>, wait: Wait) {
-        // One count up for the duration of this call: nothing foreign may run while the thread-local is borrowed.
-        let Some(record) = record::current() else { return };
-        if !self.waiting {
-            record.set_wait(wait);
-            self.waiting = true;
+        // Nothing foreign may run while the thread-local is borrowed: what goes, goes afterwards.
+        let gone = record::with_current(|current| self.count(current?, wait));
+        drop(gone);
+        if waker::is_own(cx.waker()) {
+            self.unregister(); // it is woken with its task
+        } else if let Some(record) = record::current() {
+            self.register(record, cx);
         }
+    }
+
+    /// Counts it as parked in the task of `current`. Returns where it was counted before, if that was another.
+    fn count(&mut self, current: &Arc<Record>, wait: Wait) -> Option<Arc<Record>> {
+        // Where no task of ours is around, all that counts is that it is balanced, and that no word is shared by many.
+        let task = record::task_around(current).unwrap_or(current);
+        if self.counted.as_ref().is_some_and(|counted| Arc::ptr_eq(counted, task)) {
+            // Another leaf of the task may have taken the word with it: a race that was won while this one was kept.
+            if current.wait().is_none() {
+                current.set_wait(wait);
+            }
+            return None;
+        }
+        current.set_wait(wait);
+        task.add_leaf();
+        let before = self.counted.replace(Arc::clone(task));
+        before.inspect(|before| before.remove_leaf())
+    }
+
+    #[cold]
+    fn register(&mut self, record: Arc<Record>, cx: &Context<'_>) {
         match &self.registered {
             Some(leaf) if Arc::ptr_eq(&leaf.0, &record) => leaf.0.renew_leaf(leaf.1, cx.waker()),
             _ => {
@@ -465,13 +529,14 @@ impl Leaf {
     /// To be called when the wait is over.
     #[inline]
     pub(crate) fn clear(&mut self) {
-        if self.waiting || self.registered.is_some() {
+        if self.counted.is_some() || self.registered.is_some() {
             self.clear_slowly();
         }
     }
 
     fn clear_slowly(&mut self) {
-        if std::mem::take(&mut self.waiting) {
+        if let Some(counted) = self.counted.take() {
+            counted.remove_leaf();
             record::with_current(|current| {
                 if let Some(record) = current {
                     record.clear_wait();

@@ -3,6 +3,7 @@
 //! It is made by walking down from the roots with a short lock per 128 children; the poll path takes no part in it. What
 //! it shows is each task's own moment, not one moment of the whole program.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +11,14 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::channel::ChannelStats;
+use crate::children;
 use crate::clock;
 use crate::node::{Node, NodeKind};
 use crate::queue::QueueStats;
 use crate::record::{CANCEL, Kind, Record};
 use crate::root;
 use crate::wait::Wait;
+use crate::watch::PollTimes;
 
 /// Everything that lives in the process.
 #[derive(Clone, Debug, Serialize)]
@@ -56,6 +59,9 @@ pub struct ScopeInfo {
     pub queues: Vec<QueueStats>,
     /// Other channels made in its body.
     pub channels: Vec<ChannelStats>,
+    /// How many tasks and scopes of which name were left out of the picture; [`tree`] leaves none out.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub more: BTreeMap<&'static str, usize>,
 }
 
 /// A live task.
@@ -76,6 +82,9 @@ pub struct TaskInfo {
     pub state: TaskState,
     /// How often it was polled.
     pub polls: u32,
+    /// How long that took, if polls are timed ([`Runner::time_polls`](crate::Runner::time_polls)).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub poll_times: Option<PollTimes>,
     /// Whether it was asked to stop.
     pub cancelled: bool,
     /// Scopes opened inside it.
@@ -168,17 +177,7 @@ struct Walk {
 
 impl Walk {
     fn scope(&mut self, node: &Arc<Node>, depth: usize) -> ScopeInfo {
-        let mut info = ScopeInfo {
-            id: node.id,
-            name: node.site.name,
-            kind: node.kind.name(),
-            place: place(node.site),
-            cancelled: node.cause().map(|cause| cause.to_string()),
-            tasks: Vec::new(),
-            scopes: Vec::new(),
-            queues: Vec::new(),
-            channels: Vec::new(),
-        };
+        let mut info = shallow_scope(node);
         if depth >= MAX_DEPTH {
             return info;
         }
@@ -200,18 +199,45 @@ impl Walk {
             (_, false) => self.tasks += 1,
         }
         TaskInfo {
-            id: record.id(),
-            parent: record.node.id,
-            name: record.site.name,
-            place: place(&record.site),
-            age_ms: millis(clock::since(record.born())),
-            state: state(record),
-            polls: record.polls(),
-            cancelled: record.flags() & CANCEL != 0,
             scopes: record.nested().iter().map(|nested| self.scope(nested, depth + 1)).collect(),
             queues: record.queues().iter().map(|queue| queue.stats()).collect(),
             channels: record.channels().iter().map(|channel| channel.stats()).collect(),
+            ..shallow_task(record)
         }
+    }
+}
+
+/// A scope without what is in it.
+pub(crate) fn shallow_scope(node: &Node) -> ScopeInfo {
+    ScopeInfo {
+        id: node.id,
+        name: node.site.name,
+        kind: node.kind.name(),
+        place: place(node.site),
+        cancelled: node.cause().map(|cause| cause.to_string()),
+        tasks: Vec::new(),
+        scopes: Vec::new(),
+        queues: Vec::new(),
+        channels: Vec::new(),
+        more: BTreeMap::new(),
+    }
+}
+
+/// A task without what is in it.
+pub(crate) fn shallow_task(record: &Record) -> TaskInfo {
+    TaskInfo {
+        id: record.id(),
+        parent: record.node.id,
+        name: record.site.name,
+        place: place(&record.site),
+        age_ms: millis(clock::since(record.born())),
+        state: state(record),
+        polls: record.polls(),
+        poll_times: record.poll_times(),
+        cancelled: record.flags() & CANCEL != 0,
+        scopes: Vec::new(),
+        queues: Vec::new(),
+        channels: Vec::new(),
     }
 }
 
@@ -238,15 +264,9 @@ pub(crate) fn state(record: &Record) -> TaskState {
 /// What a task waits for: at its own level, or in the body of a scope or timeout it is in.
 fn waiting(record: &Record, depth: usize) -> Option<(Wait, u32)> {
     let nested = if depth < MAX_DEPTH { record.nested() } else { Vec::new() };
-    let inside = nested.iter().find_map(|node| {
-        let mut found = None;
-        node.each_child(|child| {
-            if child.kind == Kind::Strand && found.is_none() {
-                found = waiting(child, depth + 1);
-            }
-        });
-        found
-    });
+    let inside = nested
+        .iter()
+        .find_map(|node| children::bodies(node.children()).iter().find_map(|body| waiting(body, depth + 1)));
     inside.or_else(|| record.wait())
 }
 
@@ -340,6 +360,9 @@ fn write_scope(text: &mut String, scope: &ScopeInfo, depth: usize) -> fmt::Resul
     for nested in &scope.scopes {
         write_scope(text, nested, inner)?;
     }
+    for (name, count) in &scope.more {
+        writeln!(text, "{:inner$}… {count} more `{name}`", "")?;
+    }
     Ok(())
 }
 
@@ -391,7 +414,11 @@ fn write_head(text: &mut String, scope: &ScopeInfo, depth: usize) -> Result<Opti
 
 fn write_task(text: &mut String, task: &TaskInfo, depth: usize) -> fmt::Result {
     let TaskInfo { id, name, state, place, age_ms, .. } = task;
-    writeln!(text, "{:depth$}{name} #{id}  {state}, {} old  {place}", "", short(*age_ms))?;
+    write!(text, "{:depth$}{name} #{id}  {state}, {} old", "", short(*age_ms))?;
+    if let Some(times) = &task.poll_times {
+        write!(text, ", busy {}", short(times.busy_us / 1_000))?;
+    }
+    writeln!(text, "  {place}")?;
     for queue in &task.queues {
         write_queue(text, queue, depth + 2)?;
     }

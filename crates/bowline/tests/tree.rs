@@ -184,7 +184,7 @@ async fn each_wait_of_ours_says_what_it_is_and_on_whom() {
             (waits("is told"), waits("drains")),
             (Some(("cancelled", None)), Some(("draining", None)))
         );
-        assert_eq!(waits("closes"), Some(("close", None)));
+        assert_eq!(waits("closes"), Some(("close", Some(task(&tree, "closes").scopes[0].id))));
         s.cancel("enough");
         Ok(())
     });

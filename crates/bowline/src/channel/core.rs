@@ -11,6 +11,7 @@ use crate::record::{self, next_id};
 use crate::resource::{self, Facts, Resource, ResourceKind, ResourceState, RightFact, WaiterFact};
 use crate::site::Site;
 use crate::sync::{Arc, LockExt, Mutex};
+use crate::wait::Op;
 
 /// The two sides of every channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +155,8 @@ impl<S: State + Send> Resource for Chan<S> {
         self.with(|inside, _| {
             let mut waiters = Vec::new();
             inside.own.waiters(&mut |waiter, granted| {
+                // Without a receiver nobody will take what is offered, and whoever offers was told.
+                let granted = granted || waiter.op == Op::Send && !inside.has_receivers();
                 waiters.push(WaiterFact { who: waiter.who, op: waiter.op.name(), need: 1, granted });
             });
             let rights = |role, holders: &Holders| {

@@ -12,6 +12,7 @@ use crate::resource::Who;
 use crate::testing::trial;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
+use crate::waker;
 
 /// Entries in the order in which they came: their numbers rise, and are never given twice.
 ///
@@ -169,19 +170,21 @@ impl<S: State + Send + 'static> Place<'_, S> {
     ) -> Option<R> {
         let (id, chan) = (&mut self.id, self.chan);
         // What is not needed any more is dropped outside of the lock.
-        let (found, _left, _stale, is_first) = chan.with(|inside, _| {
-            let found = ready(inside);
-            let waiters = (self.line)(&mut inside.own);
-            if found.is_some() {
-                return (found, id.take().and_then(|id| waiters.leave(id)), None, false);
-            }
-            if let Some(waiter) = id.and_then(|id| waiters.find(id)) {
-                return (None, None, waiter.renew(cx.waker()), false);
-            }
-            // New, or woken for something that was gone when it came.
-            let waiter = Waiter::new(self.op, self.at, cx.waker());
-            let is_new = id.replace(waiters.push(waiter)).is_none();
-            (None, None, None, is_new && inside.count_wait())
+        let (found, _left, _stale, is_first) = waker::leaf(cx, |waker| {
+            chan.with(|inside, _| {
+                let found = ready(inside);
+                let waiters = (self.line)(&mut inside.own);
+                if found.is_some() {
+                    return (found, id.take().and_then(|id| waiters.leave(id)), None, false);
+                }
+                if let Some(waiter) = id.and_then(|id| waiters.find(id)) {
+                    return (None, None, waiter.renew(waker), false);
+                }
+                // New, or woken for something that was gone when it came.
+                let waiter = Waiter::new(self.op, self.at, waker);
+                let is_new = id.replace(waiters.push(waiter)).is_none();
+                (None, None, None, is_new && inside.count_wait())
+            })
         });
         if is_first {
             chan.list();

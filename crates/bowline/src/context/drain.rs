@@ -7,6 +7,7 @@ use crate::record;
 use crate::root::Phase;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
+use crate::waker;
 
 /// Waits until the process begins to shut down: take nothing new from here on, finish what was accepted.
 ///
@@ -35,7 +36,7 @@ pub async fn draining() {
     let mut leaf = Leaf::default();
     let mut wait = std::pin::pin!(phases.wait_for(|phase| *phase >= Phase::Draining));
     poll_fn(move |cx| {
-        let polled = wait.as_mut().poll(cx);
+        let polled = waker::quietly(cx, |cx| wait.as_mut().poll(cx));
         if polled.is_pending() {
             leaf.stand_by(cx, Wait { op: Op::Draining, on: 0 });
         } else {

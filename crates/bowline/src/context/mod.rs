@@ -125,7 +125,7 @@ impl Context {
     /// # }).unwrap();
     /// ```
     pub async fn cancelled(&self) -> Cancelled {
-        match self.run(pending::<std::convert::Infallible>()).await {
+        match run::Run::watching(self.clone(), pending::<std::convert::Infallible>()).await {
             Ok(never) => match never {},
             Err(cancelled) => cancelled,
         }

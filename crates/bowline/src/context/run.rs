@@ -8,7 +8,10 @@ use pin_project_lite::pin_project;
 
 use super::Context;
 use crate::cause::Cancelled;
-use crate::record;
+use crate::record::{self, Record};
+use crate::sync::Arc;
+use crate::track;
+use crate::waker;
 
 pin_project! {
     pub(super) struct Run<F> {
@@ -17,6 +20,9 @@ pin_project! {
         context: Context,
         // Where it listens for the end of the context, from its first wait on.
         key: Option<u64>,
+        acts: bool,
+        // Before the first poll, and where the context is that of the task that polls it, there is none.
+        lent: Option<Lent>,
     }
 
     impl<F> PinnedDrop for Run<F> {
@@ -31,7 +37,33 @@ pin_project! {
 
 impl<F> Run<F> {
     pub(super) fn new(context: Context, future: F) -> Self {
-        Self { future: Some(future), context, key: None }
+        Self { future: Some(future), context, key: None, acts: true, lent: None }
+    }
+
+    /// For a future that does nothing in the context.
+    pub(super) fn watching(context: Context, future: F) -> Self {
+        Self { future: Some(future), context, key: None, acts: false, lent: None }
+    }
+}
+
+/// The context of a task in the hands of another task.
+struct Lent {
+    task: Arc<Record>,
+}
+
+impl Lent {
+    fn unless_current(record: &Arc<Record>) -> Option<Self> {
+        let is_home =
+            record::with_current(|current| current.is_some_and(|now| track::is_same_task(now, record)));
+        let task = record::task_around(record).filter(|_| !is_home)?;
+        task.went_away();
+        Some(Self { task: Arc::clone(task) })
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.task.came_back();
     }
 }
 
@@ -48,6 +80,11 @@ impl<F: Future> Future for Run<F> {
         let mut this = self.project();
         let verdict = this.context.check();
         let mut slot = this.context.record();
+        if *this.acts && this.lent.is_none() {
+            *this.lent = slot.as_ref().and_then(Lent::unless_current);
+        }
+        // Whoever polls it, it is in another task's context: nothing in there is its poller's own.
+        let _elsewhere = this.lent.is_some().then(waker::disown);
         let future = &mut this.future;
         let polled = record::enter(&mut slot, || {
             let polled = match future.as_mut().as_pin_mut() {
@@ -74,6 +111,7 @@ impl<F: Future> Future for Run<F> {
             }
         };
         forget(this.context, this.key);
+        *this.lent = None;
         Poll::Ready(ended)
     }
 }

@@ -16,6 +16,7 @@ use crate::node::{Alive, Node, NodeKind};
 use crate::record::{self, Record};
 use crate::root;
 use crate::site::{self, Site};
+use crate::track;
 
 /// What a node knows of the value put there.
 pub(crate) struct Value {
@@ -135,6 +136,7 @@ pin_project! {
 fn open<V: Send + Sync + 'static>(site: &'static Site, value: &Arc<V>) -> Alive {
     let parent = record::current().or_else(root::of_runtime);
     let alive = Node::open(site, NodeKind::Value, parent, None, false);
+    root::list_if_orphan(alive.node());
     put(alive.node(), value);
     alive
 }
@@ -150,10 +152,10 @@ impl<V: Send + Sync + 'static, F: Future> Future for With<V, F> {
             *this.record = Some(alive.node().list_body());
             *this.alive = Some(alive);
         }
-        let flags = this.record.as_ref().map_or(0, |record| record.flags());
-        if let Some(record) = this.record.as_ref() {
-            record.poll_begins();
-        }
+        let Some(record) = this.record.as_ref() else { unreachable!("opened above") };
+        let flags = record.flags();
+        let _elsewhere = track::away_from_home(record);
+        record.poll_begins();
         let future = &mut this.future;
         let polled = record::enter(this.record, || {
             let polled = future.as_mut().as_pin_mut().map_or(Poll::Pending, |running| running.poll(cx));
@@ -165,7 +167,7 @@ impl<V: Send + Sync + 'static, F: Future> Future for With<V, F> {
         let Some(record) = this.record.as_ref() else { unreachable!("`enter` puts the record back") };
         record.poll_ends();
         if polled.is_pending() {
-            record.remember_waker(cx.waker());
+            track::remember(record, cx);
             fence(Ordering::SeqCst); // pairs with the fence in `Record::wake`, as at a task's root
             if record.flags() != flags {
                 record.wake(); // a cancel came meanwhile and may not have found the waker

@@ -22,6 +22,7 @@ use crate::lock::core::Core;
 use crate::timeout::shielded;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
+use crate::waker;
 
 const GONE: &str = "its scope has ended";
 
@@ -107,7 +108,7 @@ impl<T: Send + 'static> Keeper<T> {
     }
 
     fn look(&self, cx: &Context<'_>) -> Round<T> {
-        let (waker, now) = (cx.waker().clone(), Instant::now());
+        let (waker, now) = (waker::leaf_waker(cx), Instant::now());
         let (round, _stale) =
             self.core.with(|state, wakes| state.rule.round(&mut state.line, waker, now, wakes));
         round

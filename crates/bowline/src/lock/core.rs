@@ -17,6 +17,7 @@ use crate::sync::{Arc, LockExt, Mutex};
 use crate::testing::trial;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
+use crate::waker;
 
 /// What somebody asks for.
 #[derive(Clone, Copy)]
@@ -150,12 +151,16 @@ impl<R: Rule> Resource for Core<R> {
     fn facts(&self) -> Facts {
         let state = self.state.lock_unpoisoned();
         let rights = state.rule.rights();
+        let mut waiters = state.line.waiters();
+        for waiter in &mut waiters {
+            waiter.granted |= state.rule.refusal(waiter.need).is_some(); // it has its answer, and was woken
+        }
         Facts {
             id: self.id,
             kind: R::KIND,
             site: self.site,
             state: state.rule.state(&state.line),
-            waiters: state.line.waiters(),
+            waiters,
             held: state.rule.held(&state.line),
             handles: rights.iter().map(|right| right.count as usize).sum(),
             rights,
@@ -209,7 +214,7 @@ impl<'a, R: Rule> Waiting<'a, R> {
         if let Some(answer) = core.try_enter(ask, who, lies_at) {
             return Some(answer);
         }
-        let waker = cx.waker().clone(); // outside the lock: it may be foreign code
+        let waker = waker::leaf_waker(cx); // outside the lock: it may be foreign code
         let mut unused = None;
         let (answer, list) = core.with(|state, wakes| {
             // Once more, in the critical section that joins: what came between would not know of us.
@@ -245,7 +250,7 @@ impl<'a, R: Rule> Waiting<'a, R> {
                     rule.left(line, &left, wakes); // it may have stood in the way of smaller requests
                     return Some(Some(Err(refusal)));
                 }
-                if line.polled(key, cx.waker()) {
+                if waker::leaf(cx, |waker| line.polled(key, waker)) {
                     return Some(None);
                 }
                 let fresh = fresh.take()?;
@@ -260,7 +265,7 @@ impl<'a, R: Rule> Waiting<'a, R> {
                 }
                 return answer;
             }
-            fresh = Some(cx.waker().clone());
+            fresh = Some(waker::leaf_waker(cx));
         }
     }
 

@@ -240,7 +240,8 @@ impl Place {
             who: self.who,
             op: self.op.name(),
             need: self.need,
-            granted: self.stage == Stage::Granted,
+            // Without a waker it was called, to hear that its wait is in vain: that is for it too.
+            granted: self.stage == Stage::Granted || self.waker.is_none(),
         }
     }
 }

@@ -5,18 +5,20 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::marker::PhantomData;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 
 use loom::future::block_on;
 use loom::thread;
 
 use crate::cause::{Cancelled, Cause};
+use crate::lock::Semaphore;
 use crate::node::{Alive, Node, NodeKind};
 use crate::panic::Panic;
 use crate::record::{ABORT, CANCEL, Kind, Record};
+use crate::resource::ResourceState;
 use crate::site::{self, Site};
-use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Arc, LockExt, Mutex};
 use crate::track::{Ending, Tracked};
 
 /// Every order in which the running thread is taken away from at most `preemptions` times besides where it waits.
@@ -282,6 +284,95 @@ fn a_task_that_ends_while_it_is_cancelled_ends_one_way_or_the_other() {
             Ok(value) => assert_eq!(value, 7),
             Err(cause) => assert_eq!(cause, Cause::Requested("enough")),
         }
+        close(alive);
+    });
+}
+
+/// A task waits for somebody foreign, who has a clone of its waker, and then for nothing any more. Whoever finds it parked and
+/// nothing foreign around, twice and without a change, finds it in the second state, also while that one wakes it and goes.
+#[test]
+fn a_task_that_is_about_to_be_woken_is_not_taken_for_one_that_nobody_wakes() {
+    model_within(3, || {
+        let alive = open("scope", None);
+        let record = list(alive.node(), "task", Kind::Task).unwrap();
+        let (fired, past) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let slot: Arc<Mutex<Option<Waker>>> = Arc::default();
+        let task = {
+            let (record, slot) = (Arc::clone(&record), Arc::clone(&slot));
+            let (fired, past) = (Arc::clone(&fired), Arc::clone(&past));
+            thread::spawn(move || {
+                let waits = poll_fn(move |cx| {
+                    if fired.load(Ordering::Acquire) {
+                        past.store(true, Ordering::Relaxed);
+                    } else {
+                        *slot.lock_unpoisoned() = Some(cx.waker().clone());
+                        if fired.load(Ordering::Acquire) {
+                            cx.waker().wake_by_ref();
+                        }
+                    }
+                    Poll::<Infallible>::Pending
+                });
+                block_on(Tracked::<_, Said<Infallible>>::new(record, waits))
+            })
+        };
+        let foreign = {
+            let (slot, fired) = (Arc::clone(&slot), Arc::clone(&fired));
+            thread::spawn(move || {
+                fired.store(true, Ordering::Release);
+                let waker = slot.lock_unpoisoned().take();
+                waker.into_iter().for_each(Waker::wake);
+            })
+        };
+        let first = record.signals();
+        let second = record.signals();
+        if first == second && first.is_quiescent() && !first.foreign {
+            assert!(past.load(Ordering::Relaxed), "it was still to be woken: {first:?}");
+        }
+        foreign.join().unwrap();
+        record.cancel(ABORT, &Cause::Aborted);
+        task.join().unwrap().unwrap_err();
+        close(alive);
+    });
+}
+
+/// A task waits for a lock. It is counted among those who wait there until it is past it, or the lock says that it was granted.
+#[test]
+fn a_task_that_was_granted_a_lock_is_not_taken_for_one_that_waits() {
+    model_within(3, || {
+        let alive = open("scope", None);
+        let record = list(alive.node(), "task", Kind::Task).unwrap();
+        let past = Arc::new(AtomicBool::new(false));
+        let lock = Arc::new(Semaphore::empty("lock"));
+        let task = {
+            let (record, lock, past) = (Arc::clone(&record), Arc::clone(&lock), Arc::clone(&past));
+            thread::spawn(move || {
+                let waits = async move {
+                    let _permit = lock.acquire(1).await;
+                    past.store(true, Ordering::Relaxed);
+                    std::future::pending().await
+                };
+                block_on(Tracked::<_, Said<Infallible>>::new(record, waits))
+            })
+        };
+        let giver = {
+            let lock = Arc::clone(&lock);
+            thread::spawn(move || lock.add_permits(1))
+        };
+        let first = record.signals();
+        let books = lock.stats();
+        let second = record.signals();
+        let waits = books.waiters.iter().filter(|waiter| !waiter.granted).count();
+        if first == second && first.is_quiescent() {
+            assert!(!first.foreign, "a wait of ours is not foreign");
+            match first.leaves {
+                0 => assert!(past.load(Ordering::Relaxed)),
+                _ if waits == 1 => assert_eq!(books.state, ResourceState::Permits { free: 0, total: 0 }),
+                _ => {} // granted, or not known
+            }
+        }
+        giver.join().unwrap();
+        record.cancel(ABORT, &Cause::Aborted);
+        task.join().unwrap().unwrap_err();
         close(alive);
     });
 }

@@ -8,7 +8,7 @@ use super::done::{Receipt, Watermark};
 use super::failed::{Failed, Record};
 use super::meter::StageBooks;
 use super::report::PipelineEnd;
-use super::stats::PipelineStats;
+use super::stats::{PipelineStats, StageStats};
 use crate::books::Books;
 use crate::cause::Cancelled;
 use crate::combine::race;
@@ -32,6 +32,19 @@ pub(super) static PIPELINES: Books<Core> = Books::new();
 #[must_use]
 pub fn pipelines() -> Vec<PipelineStats> {
     PIPELINES.all().iter().map(|core| core.stats()).collect()
+}
+
+/// The stages of all of them, each with a number as long as it lives, and its place as alerts have it.
+pub(crate) fn placed_stages() -> Vec<(u64, &'static Location<'static>, StageStats)> {
+    let now = Instant::now();
+    let mut stages = Vec::new();
+    for core in PIPELINES.all() {
+        stages.extend(core.stages.iter().map(|stage| {
+            let number = Arc::as_ptr(stage).addr() as u64;
+            (number, stage.place, stage.stats(core.started, now))
+        }));
+    }
+    stages
 }
 
 /// What the tasks of a pipeline and its handles share.

@@ -43,6 +43,7 @@ use self::chain::{Last, Plan};
 use crate::queue::FreeRx;
 
 pub use self::core::pipelines;
+pub(crate) use self::core::placed_stages;
 pub use failed::{Errors, Failed, FailedBy};
 pub use handle::PipelineHandle;
 pub use ready::PipelineReady;

@@ -20,6 +20,7 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, LockExt, Mutex};
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
+use crate::waker;
 
 /// What a job came to.
 pub(super) enum JobEnd<R> {
@@ -211,7 +212,7 @@ impl<J: Send + 'static, R: Send + 'static> Future for Asked<J, R> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<JobEnd<R>> {
         let this = self.get_mut();
-        if let Poll::Ready(end) = this.call.poll(cx.waker()) {
+        if let Poll::Ready(end) = waker::leaf(cx, |waker| this.call.poll(waker)) {
             this.over = true;
             this.leaf.clear();
             return Poll::Ready(end);

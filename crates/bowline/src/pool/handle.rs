@@ -16,6 +16,7 @@ use crate::cause::{Cancelled, Cause};
 use crate::sync::{Arc, Weak};
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
+use crate::waker;
 
 /// Jobs that [`PoolHandle::submit_all`] draws from its iterator at once.
 const DRAWN_AT_ONCE: usize = 64;
@@ -239,7 +240,7 @@ impl<J: Send + 'static, R: Send + 'static> PoolHandle<J, R> {
         let mut place = EndPlace { core, at: None };
         let mut leaf = Leaf::default();
         poll_fn(|cx| {
-            if core.look_end(&mut place.at, cx.waker()) {
+            if waker::leaf(cx, |waker| core.look_end(&mut place.at, waker)) {
                 leaf.clear();
                 return Poll::Ready(Ok(()));
             }

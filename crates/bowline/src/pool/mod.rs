@@ -56,6 +56,7 @@ use job::{Begin, Handler};
 
 pub use error::{CallError, SubmitError};
 pub use handle::PoolHandle;
+pub(crate) use stats::placed_pools;
 pub use stats::{PoolState, PoolStats, pools};
 pub use workers::Workers;
 

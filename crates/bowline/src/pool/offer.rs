@@ -15,6 +15,7 @@ use crate::sync::Arc;
 use crate::testing::trial;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
+use crate::waker;
 
 /// Hands a job over. What was not accepted comes back with the error.
 pub(super) struct Offer<'a, J: Send + 'static, R: Send + 'static> {
@@ -47,7 +48,7 @@ impl<'a, J: Send + 'static, R: Send + 'static> Offer<'a, J, R> {
             self.core.refuse();
             return Poll::Ready(Err(SubmitError::WouldDeadlock(self.job())));
         }
-        let mut fresh = Some(cx.waker().clone());
+        let mut fresh = Some(waker::leaf_waker(cx));
         match self.core.offer(&mut self.entry, Some(&mut fresh)) {
             Offered::Accepted => Poll::Ready(Ok(())),
             Offered::Closed => Poll::Ready(Err(SubmitError::Closed(self.job()))),
@@ -93,7 +94,7 @@ impl<J: Send + 'static, R: Send + 'static> Future for Offer<'_, J, R> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if let Some(waiting) = &this.waiting {
-            return match this.core.look(waiting.place, cx.waker()) {
+            return match waker::leaf(cx, |waker| this.core.look(waiting.place, waker)) {
                 None => {
                     this.waiting = None;
                     Poll::Ready(Ok(()))

@@ -1,5 +1,7 @@
 //! What a pool says of itself.
 
+use std::panic::Location;
+
 use serde::Serialize;
 
 use super::core::Core;
@@ -84,6 +86,8 @@ pub enum PoolState {
 /// A pool, whatever its jobs are.
 pub(super) trait Listed: Send + Sync {
     fn stats(&self) -> PoolStats;
+
+    fn place(&self) -> &'static Location<'static>;
 }
 
 static POOLS: Books<dyn Listed> = Books::new();
@@ -107,4 +111,9 @@ pub(super) fn list<J: Send + 'static, R: Send + 'static>(core: &Arc<Core<J, R>>)
 #[must_use]
 pub fn pools() -> Vec<PoolStats> {
     POOLS.all().iter().map(|pool| pool.stats()).collect()
+}
+
+/// The same, with the place of each as alerts have it.
+pub(crate) fn placed_pools() -> Vec<(&'static Location<'static>, PoolStats)> {
+    POOLS.all().iter().map(|pool| (pool.place(), pool.stats())).collect()
 }

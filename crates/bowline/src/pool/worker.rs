@@ -28,6 +28,7 @@ use crate::sync::Arc;
 use crate::testing::trial;
 use crate::track::{Leaf, Shield};
 use crate::wait::{Op, Wait};
+use crate::waker;
 
 /// What a worker takes at once is to be done in this time: long beside a lock, short beside what anybody waits for.
 const BATCH_TIME: Duration = Duration::from_micros(50);
@@ -261,9 +262,11 @@ where
             cx.waker().wake_by_ref();
             return Some(Poll::Pending);
         }
-        if !this.spare.as_ref().is_some_and(|spare| spare.will_wake(cx.waker())) {
-            *this.spare = Some(cx.waker().clone());
-        }
+        waker::leaf(cx, |waker| {
+            if !this.spare.as_ref().is_some_and(|spare| spare.will_wake(waker)) {
+                *this.spare = Some(waker.clone());
+            }
+        });
         let mut pace = this.pace.says();
         if this.handler.adapts || this.handler.job_timeout.is_some() {
             pace.most = 1;

@@ -20,6 +20,7 @@ use crate::sleep;
 use crate::sync::Arc;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
+use crate::waker;
 
 /// How many workers a pool has.
 ///
@@ -223,7 +224,7 @@ where
 {
     let mut leaf = Leaf::default();
     poll_fn(|cx| {
-        (0..core.missing(cx.waker())).for_each(|_| hire());
+        (0..waker::leaf(cx, |waker| core.missing(waker))).for_each(|_| hire());
         match leaf.park(cx, Wait { op: Op::Job, on: core.id }) {
             Ok(()) => Poll::Pending,
             Err(cancelled) => Poll::Ready(Err(cancelled)),
@@ -240,7 +241,7 @@ where
 {
     let mut leaf = Leaf::default();
     poll_fn(|cx| {
-        if core.is_rushed(cx.waker()) {
+        if waker::leaf(cx, |waker| core.is_rushed(waker)) {
             leaf.clear();
             return Poll::Ready(Ok(()));
         }

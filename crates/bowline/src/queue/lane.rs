@@ -121,6 +121,11 @@ impl<T> Lane<T> {
         self.room_line.waiting() == 0 && self.has_room(bytes)
     }
 
+    /// Room that permits have taken.
+    pub(super) fn reserved(&self) -> usize {
+        self.held.saturating_sub(self.in_flight + self.room_line.granted())
+    }
+
     pub(super) fn hold(&mut self, bytes: usize) {
         self.held += 1;
         self.held_bytes = self.held_bytes.saturating_add(bytes);

@@ -61,6 +61,11 @@ impl Line {
         self.places.len() - self.granted
     }
 
+    /// How many were granted what they have not come to take.
+    pub(super) fn granted(&self) -> usize {
+        self.granted
+    }
+
     /// The bytes that the first who waits asks for.
     pub(super) fn first_bytes(&self) -> Option<usize> {
         self.places.get(self.granted).map(|place| place.bytes)

@@ -1,6 +1,7 @@
 //! What queues say of themselves, and the way for a program's own queues into the live tree.
 
 use std::fmt;
+use std::panic::Location;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -181,6 +182,12 @@ pub struct Holder {
 pub trait ObservedQueue: Send + Sync {
     /// Returns what the queue was and is. It is called by whoever looks at the tree, and must not wait.
     fn stats(&self) -> QueueStats;
+
+    /// Returns where the queue was made, for [alerts](crate::on_alert) about it; where that is not known they have the place
+    /// of the task that lists it.
+    fn place(&self) -> Option<&'static Location<'static>> {
+        None
+    }
 }
 
 /// Lists a queue of the program's own in the live tree, below the current task, for as long as both live.

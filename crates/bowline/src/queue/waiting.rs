@@ -17,6 +17,7 @@ use crate::cause::Cancelled;
 use crate::testing::trial;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
+use crate::waker;
 
 /// Waits for room in a lane, for an item to put in or for a permit.
 struct RoomWait<'a, T> {
@@ -45,7 +46,11 @@ impl<'a, T> RoomWait<'a, T> {
             ready!(trial::poll_turn(cx));
         }
         let budget = ready!(poll_proceed(cx));
-        match ask(self, cx.waker(), &mut None) {
+        let answer = match self.place {
+            None => ask(self, cx.waker(), &mut None), // which looks at no waker
+            Some(_) => waker::leaf(cx, |waker| ask(self, waker, &mut None)),
+        };
+        match answer {
             Ok(Room::Granted) if self.place.is_none() => {
                 budget.made_progress();
                 Poll::Ready(Ok(()))
@@ -68,7 +73,7 @@ impl<'a, T> RoomWait<'a, T> {
         mut ask: impl FnMut(&Self, &Waker, &mut Option<Waker>) -> Result<Room, SendError<()>>,
     ) -> Poll<Result<(), SendError<()>>> {
         if let Ok(Room::NeedsWaker) = answer {
-            answer = ask(self, cx.waker(), &mut Some(cx.waker().clone()));
+            answer = waker::leaf(cx, |waker| ask(self, waker, &mut Some(waker.clone())));
         }
         if let Ok(Room::Waiting(place)) = answer {
             self.place = Some(place);
@@ -185,7 +190,7 @@ impl<C: Deref<Target = Chan<T>>, T> Receiving<C, T> {
         let budget = ready!(poll_proceed(cx));
         let receipt = match self.place {
             None => self.chan.take_or_join(self.mode, &mut None),
-            Some(place) => self.chan.look_item(place, self.mode, cx.waker(), &mut None),
+            Some(place) => waker::leaf(cx, |waker| self.chan.look_item(place, self.mode, waker, &mut None)),
         };
         match receipt {
             Receipt::Taken(taken) if self.place.is_none() => {
@@ -209,10 +214,12 @@ impl<C: Deref<Target = Chan<T>>, T> Receiving<C, T> {
         mut receipt: Receipt<T>,
     ) -> Poll<Result<Option<Taken<T>>, Cancelled>> {
         if let Receipt::NeedsWaker = receipt {
-            let mut fresh = Some(cx.waker().clone());
+            let mut fresh = Some(waker::leaf_waker(cx));
             receipt = match self.place {
                 None => self.chan.take_or_join(self.mode, &mut fresh),
-                Some(place) => self.chan.look_item(place, self.mode, cx.waker(), &mut fresh),
+                Some(place) => {
+                    waker::leaf(cx, |waker| self.chan.look_item(place, self.mode, waker, &mut fresh))
+                }
             };
         }
         let taken = match receipt {
@@ -289,8 +296,8 @@ impl<T> Future for Closing<'_, T> {
         }
         let mut fresh = None;
         loop {
-            match self.chan.look_close(self.place, cx.waker(), &mut fresh) {
-                Some(Room::NeedsWaker) => fresh = Some(cx.waker().clone()),
+            match waker::leaf(cx, |waker| self.chan.look_close(self.place, waker, &mut fresh)) {
+                Some(Room::NeedsWaker) => fresh = Some(waker::leaf_waker(cx)),
                 Some(Room::Waiting(place)) => {
                     self.place = Some(place);
                     let wait = Wait { op: Op::Closed, on: self.chan.id };

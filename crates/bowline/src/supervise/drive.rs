@@ -27,6 +27,7 @@ use crate::scope;
 use crate::track::{End, Leaf, Strand};
 use crate::tree;
 use crate::wait::{Op, Wait};
+use crate::waker;
 
 /// Says that the supervisor is over, however its task ends, and also if that never ran.
 pub(super) struct EndsOver(pub(super) Arc<Inner>);
@@ -67,7 +68,7 @@ async fn drive(inner: &Arc<Inner>, node: &Arc<Node>, outside: &context::Context)
     let mut leaf = Leaf::default();
     poll_fn(|cx| {
         loop {
-            if !stops && stop.as_mut().poll(cx).is_ready() {
+            if !stops && waker::quietly(cx, |cx| stop.as_mut().poll(cx)).is_ready() {
                 stops = true;
                 inner.change(|state, now| state.core.end(now));
             }
@@ -85,7 +86,9 @@ async fn drive(inner: &Arc<Inner>, node: &Arc<Node>, outside: &context::Context)
             if did_something {
                 inner.tell();
             }
-            let next = inner.with(|state| state.is_quiet(cx.waker()).then(|| state.core.next_tick(now)));
+            let next = waker::leaf(cx, |waker| {
+                inner.with(|state| state.is_quiet(waker).then(|| state.core.next_tick(now)))
+            });
             let Some(next) = next else { continue };
             if alarm.rings_at(next, cx) {
                 continue;

@@ -48,6 +48,8 @@ use std::future::Future;
 
 use self::harness::Options;
 
+pub use crate::detect::deadlocks_now;
+
 #[cfg(feature = "test-util")]
 pub use self::cut::{cancel_context_everywhere, cancel_everywhere, poll_once};
 
@@ -91,7 +93,7 @@ pub fn example_paused<F: Future>(body: F) -> F::Output {
 }
 
 /// Gives the turn away once.
-async fn yield_once() {
+pub(crate) async fn yield_once() {
     let mut yielded = false;
     std::future::poll_fn(|cx| {
         if std::mem::replace(&mut yielded, true) {

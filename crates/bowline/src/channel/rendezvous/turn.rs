@@ -13,6 +13,7 @@ use crate::queue::SendError;
 use crate::testing::trial;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
+use crate::waker;
 
 /// Offers the item in the slot until a receiver has it; with an error, or dropped, it is back in the slot.
 pub(super) async fn offer<T: Send + 'static>(
@@ -78,23 +79,25 @@ impl<T: Send + 'static> Offered<'_, T> {
     fn stand(&mut self, cx: &Context<'_>) -> Standing {
         let (id, slot, chan) = (&mut self.id, &mut *self.slot, self.chan);
         // What is not needed any more is dropped outside of the lock.
-        let (standing, _stale, is_first) = chan.with(|inside, after| {
-            let closed = !inside.has_receivers();
-            let own = &mut inside.own;
-            let Some(known) = *id else {
-                if closed {
-                    return (Standing::Closed, None, false);
+        let (standing, _stale, is_first) = waker::leaf(cx, |waker| {
+            chan.with(|inside, after| {
+                let closed = !inside.has_receivers();
+                let own = &mut inside.own;
+                let Some(known) = *id else {
+                    if closed {
+                        return (Standing::Closed, None, false);
+                    }
+                    let sender = Waiter::new(Op::Send, self.at, waker);
+                    *id = slot.take().map(|item| own.offers.push(Offer { item, sender }));
+                    own.call_next(after);
+                    return (Standing::Open, None, inside.count_wait());
+                };
+                match own.offers.find(known) {
+                    None => (Standing::Taken, None, false),
+                    Some(_) if closed => (Standing::Closed, None, false),
+                    Some(offer) => (Standing::Open, offer.sender.renew(waker), false),
                 }
-                let sender = Waiter::new(Op::Send, self.at, cx.waker());
-                *id = slot.take().map(|item| own.offers.push(Offer { item, sender }));
-                own.call_next(after);
-                return (Standing::Open, None, inside.count_wait());
-            };
-            match own.offers.find(known) {
-                None => (Standing::Taken, None, false),
-                Some(_) if closed => (Standing::Closed, None, false),
-                Some(offer) => (Standing::Open, offer.sender.renew(cx.waker()), false),
-            }
+            })
         });
         if is_first {
             chan.list();
@@ -151,25 +154,27 @@ impl<T: Send + 'static> Asked<'_, T> {
     fn take(&mut self, cx: &Context<'_>) -> Option<Option<T>> {
         let (id, chan) = (&mut self.id, self.chan);
         // What is not needed any more is dropped outside of the lock.
-        let (taken, _left, _stale, is_first) = chan.with(|inside, after| {
-            let Some(known) = *id else {
-                let item = take_free(inside, after);
-                if item.is_some() || !inside.has_senders() {
-                    return (Some(item), None, None, false);
+        let (taken, _left, _stale, is_first) = waker::leaf(cx, |waker| {
+            chan.with(|inside, after| {
+                let Some(known) = *id else {
+                    let item = take_free(inside, after);
+                    if item.is_some() || !inside.has_senders() {
+                        return (Some(item), None, None, false);
+                    }
+                    *id = Some(inside.own.waiting.push(Waiter::new(Op::Recv, self.at, waker)));
+                    return (None, None, None, inside.count_wait());
+                };
+                if let Some(called) = inside.own.called.leave(known) {
+                    *id = None;
+                    return (Some(take(inside, after)), Some(called), None, false);
                 }
-                *id = Some(inside.own.waiting.push(Waiter::new(Op::Recv, self.at, cx.waker())));
-                return (None, None, None, inside.count_wait());
-            };
-            if let Some(called) = inside.own.called.leave(known) {
-                *id = None;
-                return (Some(take(inside, after)), Some(called), None, false);
-            }
-            if !inside.has_senders() {
-                *id = None;
-                return (Some(None), inside.own.waiting.leave(known), None, false);
-            }
-            let stale = inside.own.waiting.find(known).and_then(|waiter| waiter.renew(cx.waker()));
-            (None, None, stale, false)
+                if !inside.has_senders() {
+                    *id = None;
+                    return (Some(None), inside.own.waiting.leave(known), None, false);
+                }
+                let stale = inside.own.waiting.find(known).and_then(|waiter| waiter.renew(waker));
+                (None, None, stale, false)
+            })
         });
         if is_first {
             chan.list();

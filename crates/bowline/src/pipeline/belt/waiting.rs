@@ -13,6 +13,7 @@ use crate::sync::LockExt;
 use crate::testing::trial;
 use crate::track::Leaf;
 use crate::wait::{Op, Wait};
+use crate::waker;
 
 /// One asks, and waits if it has to: the part that taking and putting share.
 struct Asking<'a, T> {
@@ -40,11 +41,10 @@ impl<'a, T> Asking<'a, T> {
             ready!(trial::poll_turn(cx));
         }
         let budget = ready!(poll_proceed(cx));
-        let mut answer = ask(self.belt, self.place, cx.waker(), &mut None);
-        if let Answer::NeedsWaker = answer {
-            let mut fresh = Some(cx.waker().clone());
-            answer = ask(self.belt, self.place, cx.waker(), &mut fresh);
-        }
+        let answer = waker::leaf(cx, |waker| match ask(self.belt, self.place, waker, &mut None) {
+            Answer::NeedsWaker => ask(self.belt, self.place, waker, &mut Some(waker.clone())),
+            answer => answer,
+        });
         match answer {
             Answer::Ready(value) => {
                 budget.made_progress();

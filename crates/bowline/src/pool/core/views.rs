@@ -1,5 +1,7 @@
 //! What can be seen of a pool from outside.
 
+use std::panic::Location;
+
 use super::super::stats::{Listed, PoolState, PoolStats};
 use super::{Core, State};
 use crate::resource::{Facts, HeldFact, Resource, ResourceKind, ResourceState, WaiterFact};
@@ -54,6 +56,10 @@ impl<J: Send + 'static, R: Send + 'static> Listed for Core<J, R> {
             oldest_ms: state.oldest_ms(),
         }
     }
+
+    fn place(&self) -> &'static Location<'static> {
+        self.site.place
+    }
 }
 
 /// For those who wait for room: who waits, and which workers are at a job, the end of which makes it.
@@ -64,7 +70,7 @@ impl<J: Send + 'static, R: Send + 'static> Resource for Core<J, R> {
             who: waiter.who,
             op: Op::Submit.name(),
             need: 1,
-            granted: false,
+            granted: waiter.waker.is_none(), // called: the pool is closed
         });
         let busy = state.workers.slots.iter().filter_map(|slot| slot.busy);
         let taken = state.waiting_jobs();

@@ -1,11 +1,14 @@
 //! What the queue says of itself: to people, and to whoever wants to know why the program stands still.
 
+use std::panic::Location;
+
 use super::super::lane::{Lane, age_ms};
 use super::super::{Holder, ObservedQueue, QueueStats};
 use super::Chan;
 use crate::clock;
 use crate::holders::{FREE, Holders, IN_TRANSIT};
-use crate::resource::{Facts, Resource, ResourceKind, ResourceState, RightFact};
+use crate::resource::{Facts, HeldFact, Resource, ResourceKind, ResourceState, RightFact, Who};
+use crate::site::Site;
 use crate::sync::LockExt;
 use crate::wait::Op;
 
@@ -44,6 +47,10 @@ impl<T: Send> ObservedQueue for Chan<T> {
             deliveries: holders(&state.deliveries),
         }
     }
+
+    fn place(&self) -> Option<&'static Location<'static>> {
+        Some(self.site.place)
+    }
 }
 
 impl<T: Send> Resource for Chan<T> {
@@ -66,7 +73,7 @@ impl<T: Send> Resource for Chan<T> {
                 .chain(in_room_lines)
                 .chain(state.close_line.facts(Op::Closed))
                 .collect(),
-            held: Vec::new(), // permits are borrowed from sending ends, and cannot leave their holders
+            held: reserved(state.lanes.all().map(Lane::reserved).sum(), self.site),
             rights: rights("sender", &state.senders)
                 .chain(rights("receiver", &state.receivers))
                 .chain(rights("delivery", &state.deliveries))
@@ -87,6 +94,12 @@ impl<T: Send> Resource for Chan<T> {
         state.listed &= !nobody;
         nobody
     }
+}
+
+/// Permits are borrowed from sending ends, and lie with a task that holds one; with which is not known.
+fn reserved(amount: usize, site: &'static Site) -> Vec<HeldFact> {
+    let who = Who { task: 0, polls: 0, at: site.place, since: clock::coarse_millis(), branded: false };
+    Some(HeldFact { who, amount }).filter(|held| held.amount > 0).into_iter().collect()
 }
 
 fn holders(holders: &Holders) -> Vec<Holder> {

@@ -1,0 +1,219 @@
+//! The page of one task: where it stands, what it waits for and who could end that, what waits for it, what is below it.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::live::{self, Cut, EACH};
+use super::query::{Format, Limit, Query};
+use super::tasks::Row;
+use super::text::{counted, escape, short, wrap};
+use super::waits::{Finder, Names, tasks_of, write_resource};
+use super::walk::{Seen, Walk};
+use super::{Answer, Body, content_type};
+use crate::channel::ChannelStats;
+use crate::node::Node;
+use crate::queue::QueueStats;
+use crate::record::Record;
+use crate::resource::{self, ResourceInfo};
+use crate::tree::{self, TaskState, Tree};
+
+/// How many contended things in its hands are shown.
+const HELD: usize = 100;
+
+/// A scope or task around the task.
+#[derive(Serialize)]
+struct Around {
+    id: u64,
+    name: &'static str,
+    kind: &'static str,
+    place: String,
+}
+
+/// A task that lives, and what is around it.
+struct Found {
+    record: Arc<Record>,
+    row: Row,
+    above: Vec<Around>,
+}
+
+#[derive(Serialize)]
+struct Page<'a> {
+    task: &'a Row,
+    above: &'a [Around],
+    /// Why it is cancelled, if it is.
+    cancelled: Option<String>,
+    waits_for: WaitsFor<'a>,
+    /// What it holds and others wait for.
+    holds: &'a [ResourceInfo],
+    queues: &'a [QueueStats],
+    channels: &'a [ChannelStats],
+    tree: &'a Tree,
+    names: &'a Names,
+}
+
+#[derive(Serialize)]
+struct WaitsFor<'a> {
+    resource: Option<&'a ResourceInfo>,
+    /// The task it joins.
+    task: Option<u64>,
+}
+
+/// Walks to the task at once, since the status says whether it lives: some 50 ms past a million others.
+pub(super) fn answer(id: u64, query: Query) -> Answer {
+    let found = match find(id) {
+        Ok(found) => found,
+        Err(Some(scope)) => {
+            return Answer::text(
+                404,
+                format!("#{id} is no task but a {}: see ../tree?below={id}", scope.kind.name()),
+            );
+        }
+        Err(None) => return Answer::text(404, format!("no task #{id} lives: it has ended, or never was")),
+    };
+    let on = match &found.row.state {
+        TaskState::Waiting(wait) => wait.on,
+        _ => None,
+    };
+    let (waited_for, held) = resources(id, on);
+    let wanted: HashSet<u64> =
+        waited_for.iter().chain(&held).flat_map(tasks_of).chain(on).filter(|task| *task != id).collect();
+    let each = match query.each {
+        None => EACH,
+        Some(Limit::AtMost(each)) => each,
+        Some(Limit::All) => usize::MAX,
+    };
+    let mut cut = Some(Cut::new(Walk::from(found.record.nested()), each));
+    let mut finder = Finder::of(wanted);
+    let mut tree = None;
+    let content_type = content_type(query.format);
+    let body = Body::from_pieces(std::iter::from_fn(move || {
+        if tree.is_none() {
+            if cut.as_mut()?.step() {
+                tree = cut.take().map(Cut::finish);
+            }
+            return Some(Vec::new());
+        }
+        let Some(mut names) = finder.step() else { return Some(Vec::new()) };
+        let tree = Tree { foreign_tasks: None, ..tree.take()? };
+        names.insert(id, found.row.path.clone());
+        let record = &found.record;
+        let page = Page {
+            task: &found.row,
+            above: &found.above,
+            cancelled: record.is_cancelled().then(|| format!("{:#}", record.cancelled())),
+            waits_for: WaitsFor {
+                resource: waited_for.as_ref(),
+                task: on.filter(|on| names.contains_key(on)),
+            },
+            holds: &held,
+            queues: &record.queues().iter().take(each).map(|queue| queue.stats()).collect::<Vec<_>>(),
+            channels: &record.channels().iter().take(each).map(|channel| channel.stats()).collect::<Vec<_>>(),
+            tree: &tree,
+            names: &names,
+        };
+        Some(match query.format {
+            Format::Json => super::json(&page),
+            Format::Text => format!("{}{}", query.complaint(), text(&page)).into_bytes(),
+        })
+    }));
+    Answer { status: 200, content_type, body }
+}
+
+/// Finds a task, or the scope of that id.
+fn find(id: u64) -> Result<Found, Option<Arc<Node>>> {
+    let mut walk = Walk::new();
+    // `None` where the walk stands in a body: its scope is there already.
+    let mut above: Vec<Around> = Vec::new();
+    while let Some(seen) = walk.next() {
+        match seen {
+            Seen::Scope(node) if node.id == id => return Err(Some(node)),
+            Seen::Scope(node) => above.push(Around {
+                id: node.id,
+                name: node.site.name,
+                kind: node.kind.name(),
+                place: tree::place(node.site),
+            }),
+            Seen::Task(record) if record.id() == id => {
+                let row = Row::of(&walk, &record, tree::state(&record));
+                return Ok(Found { record, row, above });
+            }
+            Seen::Task(record) => above.push(Around {
+                id: record.id(),
+                name: record.site.name,
+                kind: "task",
+                place: tree::place(&record.site),
+            }),
+            Seen::End => drop(above.pop()),
+            Seen::Body(_) => {}
+        }
+    }
+    Err(None)
+}
+
+/// What the task waits for, and what others wait for and the task holds.
+fn resources(task: u64, on: Option<u64>) -> (Option<ResourceInfo>, Vec<ResourceInfo>) {
+    let (mut waited_for, mut held) = (None, Vec::new());
+    resource::scan(|facts| {
+        if on == Some(facts.id) {
+            waited_for = Some(facts.into());
+        } else {
+            let holds = facts.held.iter().any(|held| held.who.task == task)
+                || facts.rights.iter().any(|right| right.place == task);
+            if holds && held.len() < HELD {
+                held.push(facts.into());
+            }
+        }
+    });
+    (waited_for, held)
+}
+
+fn text(page: &Page<'_>) -> String {
+    let Page { task, above, cancelled, waits_for, holds, queues, channels, tree, names } = page;
+    let mut text = String::new();
+    // Writing into a String does not fail.
+    let _ = writeln!(text, "#{} {}", task.id, escape(&task.path));
+    let _ = writeln!(text, "{} spawned at {}, {} ago", task.kind, task.place, short(task.age_ms));
+    let _ = writeln!(text, "{}, polled {} times", task.state, task.polls);
+    if let Some(times) = &task.poll_times {
+        let (busy, longest) = (short(times.busy_us / 1_000), short(times.longest_us / 1_000));
+        let _ = writeln!(text, "busy for {busy} in all, {longest} in one poll, {} ago", short(times.last_ms));
+    }
+    if let Some(why) = cancelled {
+        wrap(&mut text, &escape(why), "");
+    }
+    text.push_str("\nIn, from the top down:\n");
+    for Around { id, name, kind, place } in *above {
+        let _ = writeln!(text, "    [{kind}] {} #{id}  {place}", escape(name));
+    }
+    match (waits_for.resource, waits_for.task) {
+        (Some(resource), _) => {
+            text.push_str("\nWaits for:\n");
+            write_resource(&mut text, resource, names);
+        }
+        (None, Some(other)) => {
+            let _ =
+                writeln!(text, "\nWaits for:\n    #{other} {}", names.get(&other).map_or("", |name| name));
+        }
+        (None, None) => {}
+    }
+    if !holds.is_empty() {
+        text.push_str("\nHas in its hands what others wait for:\n");
+        holds.iter().for_each(|held| write_resource(&mut text, held, names));
+    }
+    for queue in *queues {
+        let (name, depth, max) = (escape(queue.name), queue.depth_items, queue.max_items);
+        let lost = counted(&[(queue.dropped, "dropped"), (queue.refused, "refused")]);
+        let comma = if lost.is_empty() { "" } else { ", " };
+        let _ = writeln!(text, "\nMade queue `{name}`: {depth} of {max} items{comma}{lost}");
+    }
+    for channel in *channels {
+        let _ = writeln!(text, "\nMade {} `{}` #{}", channel.kind, escape(channel.name), channel.id);
+    }
+    if !tree.roots.is_empty() {
+        let _ = write!(text, "\nBelow it: {}", live::text(tree));
+    }
+    text
+}
