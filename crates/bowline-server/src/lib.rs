@@ -14,6 +14,7 @@
 //! | [`api`] | the server API over HTTP |
 //! | [`ops`] | health, metrics, the live task tree |
 //! | [`token`] | JSON web tokens |
+//! | [`top`] | `bowline top`: a running process on the terminal |
 
 pub mod api;
 pub mod bench;
@@ -25,3 +26,4 @@ pub mod node;
 pub mod ops;
 pub mod session;
 pub mod token;
+pub mod top;

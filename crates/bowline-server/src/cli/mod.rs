@@ -4,6 +4,7 @@ pub mod bench;
 pub mod config;
 pub mod serve;
 pub mod token;
+pub mod top;
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -26,6 +27,7 @@ enum Command {
     Token(token::TokenArgs),
     Bench(bench::BenchArgs),
     Config(config::ConfigArgs),
+    Top(top::TopArgs),
 }
 
 /// Exit code for what failed although it was asked for rightly.
@@ -43,6 +45,7 @@ impl Cli {
             Command::Bench(args) => finish(bench::run(&args), EXIT_FAILURE),
             Command::Token(args) => finish(token::run(&args), EXIT_USAGE),
             Command::Config(args) => finish(config::run(&args), EXIT_USAGE),
+            Command::Top(args) => finish(top::run(args), EXIT_FAILURE),
         }
     }
 }

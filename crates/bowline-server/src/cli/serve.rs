@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bowline::Runner;
+use bowline::{Alert, Runner};
 use clap::Args;
 
 use super::{EXIT_FAILURE, EXIT_USAGE, tell};
@@ -82,10 +82,21 @@ pub(super) fn run(args: ServeArgs) -> ExitCode {
 }
 
 async fn serve(config: Config, dev: bool) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    bowline::on_alert(log_alert).forever();
     let server = Server::bind(config, dev).await?;
     announce(&server, dev);
     server.run(bowline::draining()).await?;
     Ok(())
+}
+
+/// Alerts stand in the log among everything else, by fields that can be searched for.
+fn log_alert(alert: &Alert) {
+    let Alert { kind, name, place, text, left_out, for_ms, .. } = alert;
+    if alert.raised {
+        tracing::warn!(target: "bowline::alert", %kind, %name, %place, left_out, "{text}");
+    } else {
+        tracing::info!(target: "bowline::alert", %kind, %name, %place, for_ms, "over: {text}");
+    }
 }
 
 /// Says where things are, and what to try. Nobody need be listening: a closed standard output is no error.
@@ -102,7 +113,7 @@ fn write_announcement(out: &mut impl Write, server: &Server, dev: bool) -> io::R
         writeln!(out, "  clients      ws://{public}{websocket}")?;
     }
     writeln!(out, "  server API   http://{public}{api}")?;
-    writeln!(out, "  task tree    http://{internal}/debug/bowline/tasks")?;
+    writeln!(out, "  task tree    http://{internal}/debug/bowline/tree")?;
     writeln!(out, "  metrics      http://{internal}/metrics")?;
     if let Some(max) = server.max_connections() {
         writeln!(out, "  connections  {max} at most, by the limit of open files (ulimit -n)")?;
@@ -153,12 +164,47 @@ fn start_log(config: &Config) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     #[test]
     fn who_is_shut_out_by_default_is_told_how_to_get_in() {
         assert_eq!(missing(&Config::default()).count(), 3);
         assert_eq!(missing(&Config::dev()).count(), 0);
+    }
+
+    /// The lines of a log.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[bowline::test]
+    async fn an_alert_is_a_line_of_the_log_and_so_is_its_end() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let _log = tracing::subscriber::set_default(log);
+        let _hook = bowline::on_alert(log_alert);
+        let breaker = bowline::Breaker::new("upstream");
+        while bowline::alerts().is_empty() {
+            breaker.admit().unwrap().failed(bowline::Class::Timeout);
+        }
+        drop(breaker);
+        let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let [raised, over] = &lines.lines().collect::<Vec<_>>()[..] else { panic!("{lines}") };
+        assert!(raised.contains("WARN bowline::alert: ") && raised.contains("name=upstream"), "{raised}");
+        assert!(raised.contains("kind=breaker open") && raised.contains("serve.rs:"), "{raised}");
+        assert!(over.contains("INFO bowline::alert: over: ") && over.contains("for_ms="), "{over}");
     }
 
     #[test]

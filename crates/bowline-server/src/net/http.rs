@@ -5,6 +5,7 @@
 //! server stops, the request in hand is answered and the connection closed.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,7 @@ use std::time::Duration;
 use bowline::{Either, race};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -44,10 +45,11 @@ pub(crate) struct Leftover {
 }
 
 /// Serves requests until the connection ends or a request was answered with 101.
-pub(crate) async fn serve<F, Fut>(stream: TcpStream, shared: &Shared, answer: F) -> Leftover
+pub(crate) async fn serve<F, Fut, B>(stream: TcpStream, shared: &Shared, answer: F) -> Leftover
 where
     F: Fn(Request<Incoming>) -> Fut,
-    Fut: Future<Output = Response<Full<Bytes>>>,
+    Fut: Future<Output = Response<B>>,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
 {
     let limit = shared.node.config().http_server.handshake_timeout.get();
     let has_begun = AtomicBool::new(false);

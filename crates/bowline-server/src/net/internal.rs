@@ -1,19 +1,18 @@
-//! What the internal listener answers: health, metrics, the live task tree, and the server API.
+//! What the internal listener answers: health, metrics, pages of what goes on, and the server API.
 
-use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 
 use super::http::text;
 use super::{Shared, public};
-use crate::ops;
+use crate::ops::{self, page::Page};
 
-pub(crate) async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
+pub(crate) async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<Page> {
     let path = request.uri().path();
     if shared.api.serves(path) {
-        return public::api(request, shared).await;
+        return public::api(request, shared).await.map(Either::Left);
     }
-    ops::handle(&shared.api, request.method(), path, request.uri().query())
-        .unwrap_or_else(|| text(StatusCode::NOT_FOUND, "there is nothing here; see /\n"))
+    ops::handle(&shared.api, request.method(), path, request.uri().query(), request.headers())
+        .unwrap_or_else(|| text(StatusCode::NOT_FOUND, "there is nothing here; see /\n").map(Either::Left))
 }

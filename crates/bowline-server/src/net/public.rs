@@ -92,7 +92,7 @@ impl Page {
         let html = include_str!("../dev/index.html")
             .replace("{{DEV_API_KEY}}", DEV_API_KEY)
             .replace("{{API_URL}}", &format!("http://{}{prefix}", server.public_address()))
-            .replace("{{TASKS_URL}}", &format!("http://{internal}/debug/bowline/tasks"));
+            .replace("{{TASKS_URL}}", &format!("http://{internal}/debug/bowline/tree"));
         Self { html: Bytes::from(html) }
     }
 

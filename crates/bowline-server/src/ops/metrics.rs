@@ -1,12 +1,10 @@
-//! Every metric of the process: its name, its meaning, and where its number comes from.
+//! Every metric of the server: its name, its meaning, and where its number comes from.
 //!
 //! Names of the server begin with `bowline_`; those of the process are the ones every Prometheus client library
 //! gives. Labels hold only what the program or its settings name, so their number is bounded.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-
-use bowline::{QueueStats, ScopeInfo, TaskInfo, Tree};
 
 use super::exposition::{Exposition, Kind};
 use super::process::{self, Process};
@@ -17,8 +15,8 @@ use crate::node::{Stats, VERSION};
 const OTHER_ERRORS: u32 = 128;
 const OTHER_DISCONNECTS: u16 = 3512;
 
-/// Writes all metrics. `tree` is what lives in the process.
-pub(super) fn render(api: &Api, tree: &Tree) -> String {
+/// Writes the metrics of the server and the process. Those of tasks, queues and the like are the toolkit's.
+pub(super) fn render(api: &Api) -> String {
     let mut out = Exposition::default();
     out.family(Kind::Gauge, "bowline_build_info", "The program; always 1.")
         .sample(&[("version", VERSION)], 1);
@@ -28,7 +26,6 @@ pub(super) fn render(api: &Api, tree: &Tree) -> String {
     codes(&mut out, &stats);
     calls(&mut out, api);
     store(&mut out, api.node().store_stats());
-    tasks(&mut out, tree);
     system(&mut out, process::look());
     out.into_text()
 }
@@ -124,34 +121,6 @@ fn store(out: &mut Exposition, stats: bowline_store::StoreStats) {
     );
 }
 
-fn tasks(out: &mut Exposition, tree: &Tree) {
-    let census = Census::of(tree);
-    labelled(out, Kind::Gauge, "bowline_tasks", "Live tasks, by name.", "name", &census.tasks);
-    out.gauge("bowline_blocking_tasks", "Closures on the blocking lane.", tree.blocking);
-    if let Some(count) = tree.runtime_tasks {
-        out.gauge("bowline_runtime_tasks", "Tasks the runtime runs, whoever owns them.", count);
-    }
-    if let Some(count) = tree.foreign_tasks {
-        out.gauge("bowline_foreign_tasks", "Tasks of the runtime that nobody here owns.", count);
-    }
-    type Column = (&'static str, &'static str, fn(&Queues) -> usize);
-    let columns: [Column; 5] = [
-        ("bowline_queues", "Queues, by name.", |queues| queues.count),
-        ("bowline_queue_items", "Items in the queues of a name.", |queues| queues.items),
-        ("bowline_queue_capacity_items", "Items the queues of a name hold at most.", |queues| {
-            queues.capacity
-        }),
-        ("bowline_queue_bytes", "Bytes in the queues of a name that count them.", |queues| queues.bytes),
-        ("bowline_queue_waiting_senders", "Senders that wait for room, by name of the queue.", |queues| {
-            queues.waiting_senders
-        }),
-    ];
-    for (name, help, value) in columns {
-        let values = census.queues.iter().map(|(name, queues)| (*name, value(queues))).collect();
-        labelled(out, Kind::Gauge, name, help, "name", &values);
-    }
-}
-
 fn system(out: &mut Exposition, process: Process) {
     let Process { resident_bytes, cpu_seconds, open_fds, max_fds, start_time_seconds, threads } = process;
     if let Some(seconds) = cpu_seconds {
@@ -184,47 +153,5 @@ fn labelled<V: Display>(
     let mut family = out.family(kind, name, help);
     for (text, value) in values {
         family.sample(&[(label, text)], value);
-    }
-}
-
-/// What lives in the process, summed up by name: names are written in the program, so there are few.
-#[derive(Debug, Default)]
-struct Census {
-    tasks: BTreeMap<&'static str, usize>,
-    queues: BTreeMap<&'static str, Queues>,
-}
-
-#[derive(Debug, Default)]
-struct Queues {
-    count: usize,
-    items: usize,
-    capacity: usize,
-    bytes: usize,
-    waiting_senders: usize,
-}
-
-impl Census {
-    fn of(tree: &Tree) -> Self {
-        let mut census = Self::default();
-        let mut open: Vec<&ScopeInfo> = tree.roots.iter().collect();
-        while let Some(scope) = open.pop() {
-            scope.queues.iter().for_each(|queue| census.count_queue(queue));
-            open.extend(&scope.scopes);
-            for TaskInfo { name, scopes, queues, .. } in &scope.tasks {
-                *census.tasks.entry(name).or_default() += 1;
-                queues.iter().for_each(|queue| census.count_queue(queue));
-                open.extend(scopes);
-            }
-        }
-        census
-    }
-
-    fn count_queue(&mut self, queue: &QueueStats) {
-        let sum = self.queues.entry(queue.name).or_default();
-        sum.count += 1;
-        sum.items += queue.depth_items;
-        sum.capacity += queue.max_items;
-        sum.bytes += queue.depth_bytes;
-        sum.waiting_senders += queue.waiting_senders;
     }
 }

@@ -21,7 +21,7 @@ fn api() -> Api {
 
 /// Status, content type and body of a GET.
 async fn get(api: &Api, path: &str, query: Option<&str>) -> (u16, String, String) {
-    let response = handle(api, &Method::GET, path, query).expect("a page");
+    let response = handle(api, &Method::GET, path, query, &HeaderMap::new()).expect("a page");
     let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -37,37 +37,31 @@ async fn health_is_an_empty_object() {
 async fn the_index_names_every_page_and_method() {
     let api = api();
     let (_, _, index) = get(&api, "/", None).await;
-    for name in [
-        "/health",
-        "/metrics",
-        "/debug/bowline/tasks",
-        "/api/<method>",
-        "history_remove",
-        "planned",
-        "refresh",
-    ] {
+    for name in
+        ["/health", "/metrics", "/debug/bowline/", "/api/<method>", "history_remove", "planned", "refresh"]
+    {
         assert!(index.contains(name), "{name} in {index}");
     }
 }
 
 #[test]
 fn other_paths_are_not_ours_and_other_methods_are_not_allowed() {
-    let api = api();
-    for path in ["/none", "/health/", "/metrics2", "/debug", "/debug/bowline/tasks/1", ""] {
-        assert!(handle(&api, &Method::GET, path, None).is_none(), "{path}");
+    let (api, headers) = (api(), HeaderMap::new());
+    for path in ["/none", "/health/", "/metrics2", "/debug", "/debug/bowline/none", ""] {
+        assert!(handle(&api, &Method::GET, path, None, &headers).is_none(), "{path}");
     }
     for path in ["/", "/health", "/metrics", "/debug/bowline/tasks"] {
-        let response = handle(&api, &Method::POST, path, None).unwrap();
+        let response = handle(&api, &Method::POST, path, None, &headers).unwrap();
         assert_eq!(
             (response.status().as_u16(), &response.headers()["allow"]),
             (405, &"GET, HEAD".parse().unwrap())
         );
-        assert_eq!(handle(&api, &Method::HEAD, path, None).unwrap().status(), 200);
+        assert_eq!(handle(&api, &Method::HEAD, path, None, &headers).unwrap().status(), 200);
     }
 }
 
 #[bowline::test]
-async fn the_task_tree_is_served_as_text_and_as_json() -> Result<(), Cancelled> {
+async fn the_pages_of_the_toolkit_are_served_as_text_and_as_json() -> Result<(), Cancelled> {
     let api = api();
     scope("pages", async |s| {
         let (tx, rx) = s.queue::<u8>("letters", Bound::items(4), Overflow::Block);
@@ -75,16 +69,20 @@ async fn the_task_tree_is_served_as_text_and_as_json() -> Result<(), Cancelled> 
             while rx.recv().await?.is_some() {}
             Ok::<_, Cancelled>(())
         });
-        let (status, content_type, text) = get(&api, TASKS, None).await;
+        let tree = "/debug/bowline/tree";
+        let (status, content_type, text) = get(&api, tree, None).await;
         assert_eq!((status, &*content_type), (200, "text/plain; charset=utf-8"));
         assert!(text.contains("[scope] pages") && text.contains("reader #"), "{text}");
-        assert_eq!(get(&api, TASKS, Some("format=text&x")).await.0, 200);
 
-        let (status, content_type, json) = get(&api, TASKS, Some("x=1&format=json")).await;
+        let (status, content_type, json) = get(&api, tree, Some("format=json")).await;
         assert_eq!((status, &*content_type), (200, "application/json"));
         let tree: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert!(tree["runtime_tasks"].as_u64().unwrap() >= 1 && json.contains("\"letters\""), "{json}");
-        assert_eq!(get(&api, TASKS, Some("format=yaml")).await.0, 400);
+
+        let (_, _, text) = get(&api, "/debug/bowline/tasks", None).await;
+        assert!(text.starts_with("1 tasks") && text.contains("recv #"), "{text}");
+        assert_eq!(get(&api, "/debug/bowline/tasks", Some("format=yaml")).await.0, 400);
+        assert_eq!(get(&api, "/debug/bowline/tasks/987654321", None).await.0, 404);
         drop(tx);
         Ok(())
     })

@@ -2,6 +2,7 @@
 
 mod abuse;
 mod churn;
+mod debug;
 mod handshake;
 mod limits;
 mod load;
@@ -10,3 +11,4 @@ mod process;
 mod shutdown;
 mod support;
 mod terminal;
+mod top;

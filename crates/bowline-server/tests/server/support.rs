@@ -129,8 +129,24 @@ pub(crate) async fn http(
     let _ = stream.read_to_end(&mut answer).await;
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
-    (status, body)
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    (status, if is_chunked { dechunked(body) } else { body.to_owned() })
+}
+
+/// What a body in chunks carries.
+fn dechunked(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((length, rest)) = body.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).unwrap_or_else(|_| panic!("{length:?} is no length"));
+        if length == 0 {
+            break;
+        }
+        let chunk = rest.get(..length).unwrap_or_else(|| panic!("a chunk of {length} bytes is cut off"));
+        whole.push_str(chunk);
+        body = rest[length..].strip_prefix("\r\n").unwrap_or_else(|| panic!("no end of a chunk"));
+    }
+    whole
 }
 
 /// A socket on which `sent` was sent.
@@ -198,7 +214,7 @@ pub(crate) async fn eventually_named(server: &Running, name: &str, count: usize)
     }
 }
 
-/// What `/debug/bowline/tasks?format=json` says.
+/// What `/debug/bowline/tree` says, nothing left out.
 pub(crate) struct Tasks {
     pub(crate) ours: usize,
     pub(crate) foreign: usize,
@@ -224,7 +240,7 @@ impl Tasks {
 }
 
 pub(crate) async fn tasks(server: &Running) -> Tasks {
-    let (status, body) = server.get("/debug/bowline/tasks?format=json").await;
+    let (status, body) = server.get("/debug/bowline/tree?format=json&each=all").await;
     assert_eq!(status, 200);
     let json: serde_json::Value = serde_json::from_str(&body).unwrap();
     let count = |key: &str| usize::try_from(json[key].as_u64().unwrap()).unwrap();
