@@ -36,7 +36,9 @@ impl Followers {
     }
 
     pub(crate) fn raise(&self, why: impl FnOnce() -> Cancelled) {
-        self.why.get_or_init(why); // the first cause wins
+        if self.why.get().is_none() {
+            let _ = self.why.set(why()); // the first cause wins; asked for outside of the cell, since it takes a lock
+        }
         self.raised.store(true, Ordering::Release);
         fence(Ordering::SeqCst); // pairs with the fence in `listen` and `token`: they see the word, or we see them
         let wakers = std::mem::take(&mut *self.wakers.lock_unpoisoned());
