@@ -34,7 +34,8 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 }
 
 /// Runs an `async fn` as a test on a runtime of its own, and fails it if it leaves a task behind: Bowline's or bare
-/// tokio's. The failure names Bowline's tasks and where they were spawned.
+/// tokio's. The failure names Bowline's tasks and where they were spawned. A test that stands still for ever fails at once, with
+/// what every task waits for.
 ///
 /// The function returns `()` or a `Result<(), E>` with `E: Debug`. What else fails it, and how schedules and the capacity sweep
 /// work, is told at `bowline::testing`.

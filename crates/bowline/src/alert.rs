@@ -5,7 +5,8 @@
 //!
 //! # Invariants
 //!
-//! 1. One subject (kind, name and place) is told at most once per [`QUIET`] while it stands; what is left out is counted.
+//! 1. One subject (kind, name and place) is told at most once per [`QUIET`] while it stands; what is left out is counted. Its end
+//!    is told if its beginning was, or if it stood for longer than that.
 //! 2. Nobody is told under a lock. A hook is a stranger: its panic is told of, and ends nothing but that hook's turn.
 //! 3. Whoever raises an alert does not wait for standard error: a thread of its own writes there, and what it cannot keep up
 //!    with is left out.
@@ -87,6 +88,10 @@ pub enum AlertKind {
     JobTimedOut,
     /// A job failed.
     JobFailed,
+    /// A disk does not take what is to be kept.
+    DiskFailing,
+    /// Something that was kept is gone, or cannot be read any more.
+    DataLost,
 }
 
 impl fmt::Display for AlertKind {
@@ -114,6 +119,8 @@ impl fmt::Display for AlertKind {
             Self::JobMissed => "job missed",
             Self::JobTimedOut => "job timed out",
             Self::JobFailed => "job failed",
+            Self::DiskFailing => "disk failing",
+            Self::DataLost => "data lost",
         })
     }
 }
@@ -179,6 +186,8 @@ struct Standing {
     /// When it was raised after it had not stood.
     since: Instant,
     told: Instant,
+    /// Whether that was after it had begun to stand.
+    is_told: bool,
     left_out: u64,
 }
 
@@ -214,11 +223,13 @@ impl Board {
                 },
                 since: now,
                 told: now,
+                is_told: false,
                 left_out: 0,
             });
             let is_new = entry.alert.text.is_empty();
             if !entry.alert.raised {
                 entry.since = now;
+                entry.is_told = false;
             }
             entry.alert.text = text;
             entry.alert.raised = true;
@@ -227,6 +238,7 @@ impl Board {
                 return;
             }
             entry.told = now;
+            entry.is_told = true;
             entry.alert.left_out = std::mem::take(&mut entry.left_out);
             entry.picture(now)
         };
@@ -239,6 +251,9 @@ impl Board {
             match standing.get_mut(subject) {
                 Some(entry) if entry.alert.raised => {
                     entry.alert.raised = false;
+                    if !entry.is_told && now.saturating_duration_since(entry.since) < QUIET {
+                        return; // nobody knows that it began
+                    }
                     Alert { text, ..entry.picture(now) }
                 }
                 _ => return,
@@ -314,7 +329,8 @@ impl fmt::Debug for AlertHook {
 ///
 /// It is called where the alert is raised, by the task that raises it, so it must not block: count it, log it, or
 /// `try_send` it to a task of yours. If it panics, that is counted as a panic of that task, which goes on. The same alert
-/// comes at most once a minute while it stands, and once more when it is over ([`Alert::raised`]).
+/// comes at most once a minute while it stands, and once more when it is over ([`Alert::raised`]); of one that comes and goes
+/// within that minute neither.
 ///
 /// # Examples
 ///
@@ -371,6 +387,47 @@ pub fn alert_counts() -> Vec<AlertCount> {
     with_board(Board::counts)
 }
 
+/// Something of a program's own that a person may have to look at: what its alerts are about.
+///
+/// Alerts are told as those of this crate are: to the hooks of [`on_alert`], at most once a minute while they stand.
+///
+/// # Examples
+///
+/// ```
+/// # bowline::testing::example(async {
+/// use bowline::{AlertKind, AlertSubject};
+///
+/// let disk = AlertSubject::new(AlertKind::DiskFailing, "ledger");
+/// disk.raise("no space left on device");
+/// assert_eq!(bowline::alerts()[0].name, "ledger");
+/// disk.clear("there is room again");
+/// assert!(bowline::alerts().is_empty());
+/// # });
+/// ```
+#[derive(Clone, Debug)]
+pub struct AlertSubject(Subject);
+
+impl AlertSubject {
+    /// Something called `name`, made where this is called.
+    #[must_use]
+    #[track_caller]
+    pub fn new(kind: AlertKind, name: impl Into<Cow<'static, str>>) -> Self {
+        Self(Subject { kind, name: name.into(), place: Location::caller() })
+    }
+
+    /// Raises the alert, or raises it again; `text` says what is the matter.
+    ///
+    /// It is told on the board of the program of whoever is polled.
+    pub fn raise(&self, text: impl Into<String>) {
+        raise(self.0.clone(), text.into());
+    }
+
+    /// Says that it is over; nothing happens if it does not stand.
+    pub fn clear(&self, text: impl Into<String>) {
+        clear(&self.0, text.into());
+    }
+}
+
 /// Raises an alert, or raises it again.
 pub(crate) fn raise(subject: Subject, text: String) {
     debug_assert!(!text.is_empty(), "an alert says what is the matter");
@@ -400,5 +457,40 @@ fn with_board<R>(read: impl FnOnce(&Board) -> R) -> R {
     match root::here() {
         Some(root) => read(RootState::alerts(&root)),
         None => read(ROOTLESS.get_or_init(Board::default)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_and_goes_within_the_quiet_period_is_told_once_and_its_end_once() {
+        let board = Board::default();
+        let told: Arc<Mutex<Vec<(bool, u64)>>> = Arc::default();
+        let tell = Arc::clone(&told);
+        let hook: Arc<Hook> =
+            Arc::new(move |alert: &Alert| tell.lock_unpoisoned().push((alert.raised, alert.left_out)));
+        board.hooks.lock_unpoisoned().push(Arc::downgrade(&hook));
+        let subject = Subject { kind: AlertKind::LongPoll, name: "parse".into(), place: Location::caller() };
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let raise = |seconds| board.raise(subject.clone(), "it is slow".to_owned(), at(seconds), true);
+        let clear = |seconds| board.clear(&subject, "it was slow".to_owned(), at(seconds), true);
+        let told = || std::mem::take(&mut *told.lock_unpoisoned());
+        raise(0);
+        clear(1);
+        assert_eq!(told(), [(true, 0), (false, 0)]);
+        for second in 2..30 {
+            raise(second);
+            clear(second);
+        }
+        assert_eq!(told(), [], "neither that it began nor that it ended");
+        raise(61);
+        clear(62);
+        assert_eq!(told(), [(true, 28), (false, 28)]);
+        raise(63);
+        clear(200);
+        assert_eq!(told(), [(false, 28)], "it stood for long, and somebody may have seen it in the list");
     }
 }

@@ -4,6 +4,8 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::testing::closed_world::{self, Own};
+
 /// How far behind the coarse clock may be.
 pub(crate) const TICK: Duration = Duration::from_millis(20);
 
@@ -29,10 +31,13 @@ pub(crate) fn start() {
     static START: Once = Once::new();
     START.call_once(|| {
         let started = std::time::Instant::now();
-        let ticking = move || loop {
-            #[expect(clippy::cast_possible_truncation, reason = "wraps by design")]
-            MILLIS.store(started.elapsed().as_millis() as u32, Ordering::Relaxed);
-            std::thread::sleep(TICK);
+        let ticking = move || {
+            let _own = closed_world::own(Own::Clock);
+            loop {
+                #[expect(clippy::cast_possible_truncation, reason = "wraps by design")]
+                MILLIS.store(started.elapsed().as_millis() as u32, Ordering::Relaxed);
+                std::thread::sleep(TICK);
+            }
         };
         // Without the thread (the system is out of threads) ages stand still; nothing else depends on it.
         let _ = std::thread::Builder::new().name("bowline-clock".into()).spawn(ticking);

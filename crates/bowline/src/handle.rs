@@ -33,13 +33,13 @@ pub struct Handle<T> {
 }
 
 enum Task<T> {
-    Running(JoinHandle<Result<T, Cancelled>>, Arc<Record>),
+    Running(JoinHandle<Option<T>>, Arc<Record>),
     /// Boxed because it is rare.
     Refused(Box<Cancelled>),
 }
 
 impl<T> Handle<T> {
-    pub(crate) fn running(task: JoinHandle<Result<T, Cancelled>>, record: Arc<Record>) -> Self {
+    pub(crate) fn running(task: JoinHandle<Option<T>>, record: Arc<Record>) -> Self {
         Self { task: Task::Running(task, record), leaf: Leaf::default() }
     }
 
@@ -101,8 +101,11 @@ impl<T> Future for Handle<T> {
         match Pin::new(task).poll(&mut Context::from_waker(quiet.as_ref().unwrap_or(cx.waker()))) {
             Poll::Ready(joined) => {
                 this.leaf.clear();
-                // A join error means that the runtime dropped the task: it is being shut down.
-                Poll::Ready(joined.unwrap_or_else(|_| Err(Cancelled::new(Cause::Shutdown(Phase::Aborting)))))
+                Poll::Ready(match joined {
+                    Ok(ended) => ended.ok_or_else(|| record.why_no_value()),
+                    // The runtime dropped the task: it is being shut down.
+                    Err(_) => Err(Cancelled::new(Cause::Shutdown(Phase::Aborting))),
+                })
             }
             Poll::Pending => match this.leaf.park(cx, Wait { op: Op::Join, on: record.id() }) {
                 Ok(()) => Poll::Pending,

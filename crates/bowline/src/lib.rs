@@ -135,7 +135,7 @@
 //! | [`contended()`] | who waits for which lock, queue or channel, and who holds it: [`ResourceInfo`], [`ResourceKind`], [`ResourceState`], [`WaiterInfo`], [`HolderInfo`], [`EndInfo`] |
 //! | [`deadlocks()`] | tasks that will never go on, proved: [`Deadlock`], [`DeadlockKind`], [`Verdict`], [`Canceller`], [`Tier`], [`DeadTask`], [`DeadWait`], [`ClosingEdge`], [`HeldUp`]; [`DeadlockPolicy`]: what is done about it |
 //! | [`explain()`] | why a wait is not proved to be for ever: [`Explanation`] |
-//! | [`on_alert`], [`alerts()`] | what a person should look at: [`Alert`], [`AlertKind`], [`AlertHook`]; [`alert_counts()`]: for metrics ([`AlertCount`]) |
+//! | [`on_alert`], [`alerts()`] | what a person should look at: [`Alert`], [`AlertKind`], [`AlertHook`]; alerts of your own: [`AlertSubject`]; [`alert_counts()`]: for metrics ([`AlertCount`]) |
 //! | [`Watchdog`] | raises those nobody else could: long polls, a frozen runtime, input that nobody takes, more and more tasks |
 //! | [`suspicions()`] | who has waited for long ([`Suspicion`]), which may be right |
 //!
@@ -152,6 +152,9 @@
 //! - `cron`: jobs at times of the day, in time zones (`Job::cron`).
 //! - `test-util`, for tests: `#[bowline::test]` with a paused clock, schedules and the capacity sweep; `Runner::run_paused`;
 //!   `testing::cancel_everywhere` and the like.
+//! - `opentelemetry`: the numbers of [`debug`] as instruments, `debug::observe`.
+//! - `tracing`: each task is polled in a span `task` (target `bowline`, level INFO) with `task.name`, `task.id`, `task.parent` and
+//!   `task.place`, so that events inside say whose they are.
 //! - `bytes`: `Buffer::freeze`, a buffer as `bytes::Bytes`.
 //! - `tokio-util`: `Context::to_token` and `with_token`, from and to a `CancellationToken`.
 //! - `tower`: breakers, bulkheads, time-outs and retries as layers, in the module `tower`.
@@ -201,6 +204,7 @@ mod share;
 mod shutdown;
 mod site;
 mod sleep;
+mod span;
 mod spawner;
 mod supervise;
 mod sync;
@@ -217,7 +221,7 @@ pub mod testing;
 #[cfg(feature = "tower")]
 pub mod tower;
 
-pub use alert::{Alert, AlertCount, AlertHook, AlertKind, alert_counts, alerts, on_alert};
+pub use alert::{Alert, AlertCount, AlertHook, AlertKind, AlertSubject, alert_counts, alerts, on_alert};
 pub use bowline_macros::{main, test};
 pub use breaker::{
     Breaker, BreakerError, BreakerOpen, BreakerPermit, BreakerState, BreakerStats, Breakers, breakers,
@@ -285,12 +289,12 @@ pub use queue::{
 pub use resource::{EndInfo, HolderInfo, ResourceInfo, ResourceKind, ResourceState, WaiterInfo, contended};
 pub use root::Phase;
 pub use runner::Runner;
-#[cfg(feature = "cron")]
-pub use schedule::CronError;
 pub use schedule::{
     AddJobError, Job, JobEnd, JobRun, JobStats, Jobs, Missed, Overlap, RunEnd, RunReport, RunningJob,
     Schedule, ScheduleStats, TriggerError, UnknownJob, schedules,
 };
+#[cfg(feature = "cron")]
+pub use schedule::{Cron, CronError};
 pub use scope::{Scope, ScopeClosed, ScopeHandle, scope};
 pub use share::{FreeShared, Shared};
 pub use shutdown::{Blockers, DrainPhase, PhaseTime, Reason, Report, Straggler, drain_phase};

@@ -114,6 +114,8 @@ pub(crate) struct Facts {
     pub(crate) handles: usize,
     /// Whether whoever reaches it by reference can fire it (add permits, close it), beyond `held` and `rights`.
     pub(crate) open_ended: bool,
+    /// Whether a receiver can end the waits of the others: by closing it, or by giving back what it has.
+    pub(crate) receivers_close: bool,
     /// Where it lay in memory when it was last used by reference, to find the shared object around it. 0 if unknown.
     pub(crate) lies_at: usize,
     /// How often somebody had to wait.

@@ -23,7 +23,7 @@ use crate::node::{Node, NodeKind};
 use crate::opening::Opened;
 use crate::panic::Panic;
 use crate::queue::{Bound, Overflow, Rx, Tx};
-use crate::record::{ABORT, CANCEL, Kind, Record};
+use crate::record::{CANCEL, Kind, Record};
 use crate::site::Site;
 use crate::spawner::{self, JoinHandle};
 use crate::track::{Blocking, End, Ending, Strand, Tracked};
@@ -72,11 +72,14 @@ where
     E: From<Cancelled> + Send + 'static,
 {
     let place = Location::caller();
+    let mut body = Some(body); // lent to the strand: captured by it as well, it would be held three times
     async move {
         let mut opened = Opened::new(name, place, NodeKind::Scope, true);
         let node = Arc::clone(opened.node());
+        let lent = &mut body;
         let strand = pin!(Strand::unopened(async {
             let scope = Scope { node, cx: Cx::here(), error: PhantomData };
+            let Some(body) = lent.take() else { unreachable!("a strand is run once") };
             body(&scope).await.map_err(|error| scope.fail(error)).ok()
         }));
         let ran = opened.run(strand).await;
@@ -409,6 +412,36 @@ impl std::fmt::Display for ScopeClosed {
 
 impl std::error::Error for ScopeClosed {}
 
+/// So that `?` works in a task that spawns into the scope or group it belongs to.
+///
+/// # Examples
+///
+/// ```
+/// # bowline::testing::example(async {
+/// use bowline::{Cancelled, CollectAll, GroupHandle, group};
+///
+/// fn visit(page: u32, crawl: GroupHandle<u32, Cancelled, CollectAll>) -> Result<(), Cancelled> {
+///     let further = crawl.clone();
+///     crawl.spawn("page", async move {
+///         if page < 3 {
+///             visit(page + 1, further)?;
+///         }
+///         Ok(page)
+///     })?;
+///     Ok(())
+/// }
+///
+/// let pages = group("crawl", CollectAll, async |g| visit(1, g.handle())).await.all_ok()?;
+/// assert_eq!(pages, [1, 2, 3]);
+/// # Ok::<_, Cancelled>(())
+/// # }).unwrap();
+/// ```
+impl From<ScopeClosed> for Cancelled {
+    fn from(closed: ScopeClosed) -> Self {
+        Self::new(closed.cause)
+    }
+}
+
 // ---- spawning
 
 pub(crate) fn list(
@@ -468,29 +501,34 @@ struct OfScope<T, E>(PhantomData<fn(T, E)>);
 
 impl<T: Send + 'static, E: Send + 'static> Ending for OfScope<T, E> {
     type Output = Result<T, E>;
-    type Ended = Result<T, Cancelled>;
+    /// Why there is none is in the record: what is handed up at each poll, mostly to say "pending", is best small.
+    type Ended = Option<T>;
 
     fn value(record: &Arc<Record>, value: Result<T, E>) -> Self::Ended {
-        value.map_err(|error| {
-            if record.was_cancelled_alone() {
-                // Its answer to a cancel through its handle, which is between the two.
-                return record.cancelled();
+        match value {
+            Ok(value) => return Some(value),
+            // Its answer to a cancel through its handle, or of a daemon that is not needed any more: between the two.
+            Err(_) if record.was_cancelled_alone() => {}
+            Err(error) => {
+                record.mark_failed();
+                record.node.fail(Failure::Error(Box::new(error)), &Cause::SiblingFailed(record.site.name));
             }
-            record.node.fail(Failure::Error(Box::new(error)), &Cause::SiblingFailed(record.site.name));
-            Cancelled::new(Cause::Failed)
-        })
+        }
+        None
     }
 
     fn panicked(record: &Arc<Record>, panic: Panic) -> Self::Ended {
+        record.mark_failed();
         record.node.fail(Failure::Panicked(panic), &Cause::SiblingPanicked(record.site.name));
-        Err(Cancelled::new(Cause::Failed))
+        None
     }
 
     fn cancelled(record: &Arc<Record>, cancelled: Cancelled) -> Self::Ended {
         // Alone, by its handle: that is between the two. With its scope: the scope has no value to show.
-        if record.node.flags() & (CANCEL | ABORT) != 0 {
-            record.node.fail(Failure::Cancelled(cancelled.clone()), cancelled.cause());
+        if !record.was_cancelled_alone() {
+            let cause = cancelled.cause().clone();
+            record.node.fail(Failure::Cancelled(cancelled), &cause);
         }
-        Err(cancelled)
+        None
     }
 }

@@ -22,6 +22,7 @@ use crate::node::Node;
 use crate::panic::{Panic, caught};
 use crate::put_off::{self, Opened};
 use crate::record::{self, ABORT, CANCEL, Kind, Record};
+use crate::span::TaskSpan;
 use crate::sync::Arc;
 use crate::sync::atomic::{Ordering, fence};
 #[cfg(feature = "test-util")]
@@ -50,6 +51,7 @@ pin_project! {
         record: Option<Arc<Record>>,
         // Of the waker it is polled with, once it has parked.
         own: Option<Arc<Bell>>,
+        span: TaskSpan,
         ending: PhantomData<fn() -> E>,
     }
 
@@ -57,10 +59,10 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if let Some(record) = this.record.as_ref() {
+                let _in = this.span.enter();
                 record.poll_begins(); // what its destructors do is done by a task that runs
                 // Destructors see their own context.
-                let dropped =
-                    record::enter(this.record, || catch_unwind(AssertUnwindSafe(|| this.future.set(None))));
+                let dropped = record::enter_caught(this.record, || this.future.set(None));
                 if let Some(record) = this.record {
                     finish(record);
                 }
@@ -73,7 +75,8 @@ pin_project! {
 
 impl<F, E> Tracked<F, E> {
     pub(crate) fn new(record: Arc<Record>, future: F) -> Self {
-        Self { future: Some(future), record: Some(record), own: None, ending: PhantomData }
+        let span = TaskSpan::of(&record);
+        Self { future: Some(future), record: Some(record), own: None, span, ending: PhantomData }
     }
 }
 
@@ -91,33 +94,35 @@ where
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        let _in = this.span.enter();
         let future = &mut this.future;
         let flags = this.record.as_ref().map_or(0, |record| record.flags());
         let began = watch::poll_begins();
         if let Some(record) = this.record.as_ref() {
             record.poll_begins();
         }
-        let poll = |cx: &mut Context<'_>| {
-            record::enter(this.record, || {
-                catch_unwind(AssertUnwindSafe(|| {
-                    if flags & ABORT != 0 {
-                        future.set(None); // dropped here, not asked; a destructor that panics is the task's panic
-                        return Step::Cancelled;
-                    }
-                    step(future.as_mut(), flags, cx)
-                }))
+        let is_first = this.own.is_none();
+        let mut value = None;
+        let polled = waker::lend(this.own, cx.waker(), |cx| {
+            record::enter_caught(this.record, || {
+                if flags & ABORT != 0 {
+                    future.set(None); // dropped here, not asked; a destructor that panics is the task's panic
+                    return Poll::Ready(());
+                }
+                step(future.as_mut(), flags, cx, &mut value)
             })
-        };
-        let (polled, bell) =
-            waker::lend(this.own, cx.waker(), poll, |polled| matches!(polled, Ok(Step::Pending)));
+        });
         let Some(record) = this.record.as_ref() else {
             unreachable!("the record is taken only when the task ends, and an ended task is not polled");
         };
         record.poll_ends();
         let ended = match polled {
-            Ok(Step::Pending) => {
-                if let Some(bell) = bell {
-                    record.hang_bell(bell, cx.waker());
+            Ok(Poll::Pending) => {
+                if is_first {
+                    record.set_future_bytes(size_of::<F>());
+                    if let Some(own) = this.own {
+                        record.hang_bell(Arc::clone(own), cx.waker());
+                    }
                 }
                 if let Some(began) = began {
                     record.add_poll_time(began.elapsed());
@@ -125,17 +130,22 @@ where
                 park(record);
                 return Poll::Pending;
             }
-            Ok(Step::Ready(value)) => E::value(record, value),
-            Ok(Step::Cancelled) => E::cancelled(record, record.cancelled()),
+            Ok(Poll::Ready(())) => match value {
+                Some(value) => E::value(record, value),
+                None => E::cancelled(record, record.cancelled()),
+            },
             Err(payload) => {
                 let panic = caught(record, payload); // first: a destructor that panics too would hide its place
                 // The future may be half-way: drop what is left of it under its own context.
                 let future = &mut this.future;
-                let _ = record::enter(this.record, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
+                let _ = record::enter_caught(this.record, || future.set(None));
                 let Some(record) = this.record.as_ref() else { unreachable!("`enter` puts the record back") };
                 E::panicked(record, panic)
             }
         };
+        if is_first {
+            waker::give_back(this.own);
+        }
         // "Gone" is when the future, its destructors and now the record are.
         if let Some(record) = this.record.take() {
             finish(&record);
@@ -149,11 +159,13 @@ where
 pub(crate) struct Blocking<W> {
     work: Option<W>,
     record: Option<Arc<Record>>,
+    span: TaskSpan,
 }
 
 impl<W> Blocking<W> {
     pub(crate) fn new(record: Arc<Record>, work: W) -> Self {
-        Self { work: Some(work), record: Some(record) }
+        let span = TaskSpan::of(&record);
+        Self { work: Some(work), record: Some(record), span }
     }
 
     /// Runs the closure: its context is ambient, and its panic is caught.
@@ -162,10 +174,12 @@ impl<W> Blocking<W> {
         W: FnOnce() -> E::Output,
     {
         let Some(work) = self.work.take() else { unreachable!("it runs once, by value") };
+        let span = self.span.clone();
+        let _in = span.enter();
         if let Some(record) = &self.record {
             record.poll_begins();
         }
-        let worked = record::enter(&mut self.record, || catch_unwind(AssertUnwindSafe(work)));
+        let worked = record::enter_caught(&mut self.record, work);
         let Some(record) = &self.record else { unreachable!("`enter` puts the record back") };
         record.poll_ends();
         match worked {
@@ -178,7 +192,8 @@ impl<W> Blocking<W> {
 impl<W> Drop for Blocking<W> {
     fn drop(&mut self) {
         let work = self.work.take();
-        let dropped = record::enter(&mut self.record, || catch_unwind(AssertUnwindSafe(|| drop(work))));
+        let _in = self.span.enter();
+        let dropped = record::enter_caught(&mut self.record, || drop(work));
         if let Some(record) = &self.record {
             finish(record);
         }
@@ -192,48 +207,52 @@ fn finish(record: &Arc<Record>) {
     record.node.release(record.kind);
 }
 
-/// What one poll of a future under a context came to.
-enum Step<T> {
-    Ready(T),
-    Pending,
-    Cancelled,
-}
-
-/// Polls once and applies the rule of cancellation. Runs with the record ambient.
+/// Polls once and applies the rule of cancellation: what has ended without a value was cancelled. Runs with the record ambient.
+///
+/// The value goes where it stays: what a poll returns is handed up through several calls, and most polls have none.
+#[inline]
 fn step<F: Future>(
     mut future: Pin<&mut Option<F>>,
     flags_before: u32,
     cx: &mut Context<'_>,
-) -> Step<F::Output> {
-    let Some(running) = future.as_mut().as_pin_mut() else { return Step::Cancelled };
+    value: &mut Option<F::Output>,
+) -> Poll<()> {
+    let Some(running) = future.as_mut().as_pin_mut() else { return Poll::Ready(()) };
     match running.poll(cx) {
-        Poll::Ready(value) => {
+        Poll::Ready(ready) => {
             future.set(None); // before the record goes: "gone" means that destructors have run
-            Step::Ready(value)
+            *value = Some(ready);
+            Poll::Ready(())
         }
-        Poll::Pending if flags_before & CANCEL == 0 => Step::Pending,
+        Poll::Pending if flags_before & CANCEL == 0 => Poll::Pending,
         Poll::Pending => {
             if record::with_current(|current| current.is_some_and(|record| record.is_shielded())) {
-                Step::Pending
+                Poll::Pending
             } else {
                 future.set(None);
-                Step::Cancelled
+                Poll::Ready(())
             }
         }
     }
 }
 
 /// After a poll that was pending: comes back at once if a cancel was missed meanwhile. How to wake the task is known by now.
+#[inline]
 fn park(record: &Arc<Record>) {
     // The canceller raised the flag before it looked for a waker, we stored the waker before we look for the flag, and both
     // took the record's lock in between: one of us sees the other. A waker stored by an earlier poll is seen in any case.
     let flags = record.flags();
     if flags & (CANCEL | ABORT) != 0 {
-        // Pairs with the fence in the drop of `Shield`: it sees that our poll has ended, or we see that it is down.
-        fence(Ordering::SeqCst);
-        if flags & ABORT != 0 || !record.is_shielded() {
-            record.wake();
-        }
+        come_back(record, flags);
+    }
+}
+
+#[cold]
+fn come_back(record: &Arc<Record>, flags: u32) {
+    // Pairs with the fence in the drop of `Shield`: it sees that our poll has ended, or we see that it is down.
+    fence(Ordering::SeqCst);
+    if flags & ABORT != 0 || !record.is_shielded() {
+        record.wake();
     }
 }
 
@@ -329,8 +348,9 @@ impl<F: Future> Strand<F> {
     ) -> First<F::Output> {
         let mut this = self.project();
         let future = &mut this.future;
+        let mut value = None;
         let (stepped, opened) = put_off::run(place, at, || {
-            let stepped = catch_unwind(AssertUnwindSafe(|| step(future.as_mut(), 0, cx)));
+            let stepped = catch_unwind(AssertUnwindSafe(|| step(future.as_mut(), 0, cx, &mut value)));
             if stepped.is_err() {
                 put_off::open_all(); // a panic names the context it happened in
             }
@@ -340,24 +360,24 @@ impl<F: Future> Strand<F> {
         if let Some(record) = this.record {
             record.poll_ends();
         }
-        match stepped {
-            Ok(Step::Ready(value)) => {
+        match (stepped, value) {
+            (Ok(_), Some(value)) => {
                 if let Some(record) = this.record.take() {
                     record.mark_ended();
                 }
                 First::Value(value)
             }
-            Ok(Step::Pending | Step::Cancelled) => {
+            (Ok(_), None) => {
                 if let Some(record) = this.record {
                     remember(record, cx);
                     park(record);
                 }
                 First::Pending(opened)
             }
-            Err(payload) => {
+            (Err(payload), _) => {
                 let Some(record) = this.record else { unreachable!("it was opened for the panic") };
                 let panic = caught(record, payload);
-                let _ = record::enter(this.record, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
+                let _ = record::enter_caught(this.record, || future.set(None));
                 if let Some(record) = this.record.take() {
                     record.mark_ended();
                 }
@@ -385,28 +405,26 @@ impl<F: Future> Future for Strand<F> {
         let _elsewhere = away_from_home(record);
         record.poll_begins();
         let future = &mut this.future;
-        let stepped = record::enter(this.record, || {
-            catch_unwind(AssertUnwindSafe(|| {
-                if flags & ABORT != 0 {
-                    future.set(None);
-                    return Step::Cancelled;
-                }
-                step(future.as_mut(), flags, cx)
-            }))
+        let mut value = None;
+        let stepped = record::enter_caught(this.record, || {
+            if flags & ABORT != 0 {
+                future.set(None);
+                return Poll::Ready(());
+            }
+            step(future.as_mut(), flags, cx, &mut value)
         });
         let Some(record) = this.record.as_ref() else { unreachable!("`enter` puts the record back") };
         record.poll_ends();
         let end = match stepped {
-            Ok(Step::Pending) => {
+            Ok(Poll::Pending) => {
                 remember(record, cx);
                 park(record);
                 return Poll::Pending;
             }
-            Ok(Step::Ready(value)) => End::Value(value),
-            Ok(Step::Cancelled) => End::Cancelled,
+            Ok(Poll::Ready(())) => value.map_or(End::Cancelled, End::Value),
             Err(payload) => {
                 let panic = caught(record, payload);
-                let _ = record::enter(this.record, || catch_unwind(AssertUnwindSafe(|| future.set(None))));
+                let _ = record::enter_caught(this.record, || future.set(None));
                 End::Panicked(panic)
             }
         };

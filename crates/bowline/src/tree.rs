@@ -82,6 +82,14 @@ pub struct TaskInfo {
     pub state: TaskState,
     /// How often it was polled.
     pub polls: u32,
+    /// How long ago its last poll ended, which is its last progress; none before the first, and while it is polled.
+    pub idle_ms: Option<u64>,
+    /// The size of its future, rounded up to eight bytes (from 64 KiB on, to 4 KiB); none until its first poll is over, and of a
+    /// closure.
+    pub future_bytes: Option<usize>,
+    /// Of a child of a supervisor: which of its lives this is, from 1 on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
     /// How long that took, if polls are timed ([`Runner::time_polls`](crate::Runner::time_polls)).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub poll_times: Option<PollTimes>,
@@ -233,6 +241,9 @@ pub(crate) fn shallow_task(record: &Record) -> TaskInfo {
         age_ms: millis(clock::since(record.born())),
         state: state(record),
         polls: record.polls(),
+        idle_ms: record.idle().map(millis),
+        future_bytes: record.future_bytes(),
+        generation: record.generation(),
         poll_times: record.poll_times(),
         cancelled: record.flags() & CANCEL != 0,
         scopes: Vec::new(),
@@ -274,7 +285,7 @@ pub(crate) fn place(site: &crate::site::Site) -> String {
     format!("{}:{}", site.place.file(), site.place.line())
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -13,7 +13,9 @@
 //! # Invariants
 //!
 //! 1. `wakes` is counted up before the runtime is told. A poll stores in `seen` the count it begins with: if they are equal
-//!    between two polls, no wake-up through the bell is under way that the last poll did not know of.
+//!    between two polls, no wake-up through the bell is under way that the last poll did not know of. A task that rings its own
+//!    bell, within its poll, takes one from `seen` instead, which nobody else writes: `wakes` only rises, so they stay different
+//!    until the next poll. That saves the atomic operation, the dearest part of a poll that wakes itself.
 //! 2. The runtime's waker is hung into the bell once, when the first poll of the task is over, and never changed: the runtime polls a
 //!    task, which never moves from one to another, with the same waker each time.
 //! 3. What [`is_own`] says holds for the innermost task that is polled on this thread, as long as it is; where a context is entered
@@ -39,7 +41,7 @@ const OURS: usize = 2;
 pub(crate) struct Bell {
     /// How often it was rung. It wraps.
     wakes: AtomicU32,
-    /// `wakes` as the last poll began.
+    /// `wakes` as the last poll began, less the rings by the task itself since then.
     seen: AtomicU32,
     /// Whom it tells.
     task: OnceLock<Waker>,
@@ -77,9 +79,16 @@ impl Bell {
     }
 
     pub(crate) fn ring(&self) {
-        // Release: whoever reads the count finds what the wake-up is about. Acquire: pairs with `hang`; rung after it, there
-        // is somebody to tell, and rung before it, `hang` reads the count.
-        self.wakes.fetch_add(1, Ordering::AcqRel);
+        // A thread that is ending may ring bells of others from its destructors; a model checker takes this away before.
+        let own_at = OWN_AT.try_with(Cell::get).unwrap_or(0);
+        if own_at == std::ptr::from_ref(self).addr() {
+            // By the task itself (invariant 1). Relaxed: published by the end of the poll, as all that it does.
+            self.seen.store(self.seen.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
+        } else {
+            // Release: whoever reads the count finds what the wake-up is about. Acquire: pairs with `hang`; rung after it,
+            // there is somebody to tell, and rung before it, `hang` reads the count.
+            self.wakes.fetch_add(1, Ordering::AcqRel);
+        }
         if let Some(task) = self.task.get() {
             task.wake_by_ref();
         }
@@ -128,8 +137,7 @@ crate::sync::thread_local! {
     static OWN_AT: OwnAt = Cell::new(0);
 }
 
-/// Polls a task with the waker of the bell in `own`, or in its first poll of the thread's. Returns what came of it, and a
-/// reference for the record if the task parks for the first time: then the bell stays in `own`.
+/// Polls a task with the waker of the bell in `own`, which in its first poll is the thread's.
 ///
 /// `poll` does not panic: it catches its own.
 #[inline]
@@ -137,9 +145,7 @@ pub(crate) fn lend<R>(
     own: &mut Option<Arc<Bell>>,
     task: &Waker,
     poll: impl FnOnce(&mut Context<'_>) -> R,
-    parks: impl FnOnce(&R) -> bool,
-) -> (R, Option<Arc<Bell>>) {
-    let is_first = own.is_none();
+) -> R {
     let bell = own.get_or_insert_with(|| SPARE.with(Cell::take).unwrap_or_else(Bell::new));
     // Release: whoever reads it sees that `polls`, stored before, is odd.
     bell.seen.store(bell.wakes.load(Ordering::Acquire), Ordering::Release);
@@ -147,18 +153,16 @@ pub(crate) fn lend<R>(
     let before = OWN_AT.with(|at| at.replace(waker.data().addr()));
     let polled = behind::set(task, || poll(&mut Context::from_waker(&waker)));
     OWN_AT.with(|at| at.set(before));
-    if !is_first {
-        return (polled, None);
-    }
-    if parks(&polled) {
-        let bell = Arc::clone(bell);
-        return (polled, Some(bell));
-    }
+    polled
+}
+
+/// After a first poll in which the task ended: the next one on this thread gets the bell.
+#[inline]
+pub(crate) fn give_back(own: &mut Option<Arc<Bell>>) {
     // If there are clones left, somebody may ring it for the task that has ended.
-    if Arc::strong_count(bell) == 1 {
+    if own.as_ref().is_some_and(|bell| Arc::strong_count(bell) == 1) {
         SPARE.with(|spare| spare.set(own.take()));
     }
-    (polled, None)
 }
 
 /// While it lives, nothing on this thread is the task's own (invariant 3).

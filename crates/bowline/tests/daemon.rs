@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bowline::{Bound, Cancelled, Cause, Overflow, scope};
+use bowline::{Bound, Cancelled, Cause, CollectAll, Overflow, Scope, Slot, group, scope, timeout};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Says when it is dropped.
 struct Mark(Arc<AtomicBool>);
@@ -235,4 +237,101 @@ async fn many_short_scopes_with_daemons_come_to_their_end_on_two_threads() {
         .await
         .unwrap();
     }
+}
+
+/// A daemon in each of the ways it may take a cancel.
+fn spawn_daemons(s: &Scope<Cancelled>, seen: &Arc<Mutex<Vec<Cause>>>) {
+    s.spawn_daemon("at a foreign await", std::future::pending());
+    s.spawn_daemon("in a wait of ours", for_ever());
+    let seen = Arc::clone(seen);
+    s.spawn_daemon("says why", async move {
+        let why = bowline::cancelled().await;
+        bowline::shielded(SECOND, tokio::time::sleep(SECOND / 2)).await?;
+        seen.lock().unwrap().push(why.cause().clone());
+        Err(why)
+    });
+}
+
+#[bowline::test(start_paused = true)]
+async fn a_scope_with_daemons_that_is_over_time_says_so_and_not_that_it_has_come_to_its_end() {
+    let seen = Arc::default();
+    let foreign = timeout(
+        SECOND,
+        scope("service", async |s| {
+            spawn_daemons(s, &seen);
+            std::future::pending::<Result<(), Cancelled>>().await
+        }),
+    );
+    let late = foreign.await.unwrap().unwrap_err();
+    assert!(late.is_deadline(), "{late}");
+    let of_a_task = timeout(
+        SECOND,
+        scope("service", async |s| {
+            spawn_daemons(s, &seen);
+            s.spawn("work", std::future::pending::<Result<(), _>>());
+            Ok::<(), Cancelled>(())
+        }),
+    );
+    let late = of_a_task.await.unwrap().unwrap_err();
+    assert!(late.is_deadline(), "{late}");
+    let in_a_group = group("jobs", CollectAll, async |g| {
+        let seen = Arc::clone(&seen);
+        g.spawn("job", async move {
+            scope("service", async |s| {
+                spawn_daemons(s, &seen);
+                std::future::pending::<Result<(), Cancelled>>().await
+            })
+            .await
+        });
+    });
+    let ended = timeout(SECOND, in_a_group).await.unwrap();
+    let [(_, Slot::Failed(late))] = ended.slots() else { panic!("{ended:?}") };
+    assert!(late.is_deadline(), "{late}");
+    assert_eq!(*seen.lock().unwrap(), [const { Cause::DeadlineExceeded }; 3]);
+}
+
+#[bowline::test(start_paused = true)]
+async fn a_scope_that_is_over_time_while_its_daemons_end_has_its_value() {
+    let seen = Arc::default();
+    let ended = timeout(
+        SECOND / 4,
+        scope("service", async |s| {
+            spawn_daemons(s, &seen);
+            tokio::task::yield_now().await;
+            Ok::<_, Cancelled>(7)
+        }),
+    );
+    assert_eq!(ended.await.unwrap(), Ok(7));
+    assert_eq!(*seen.lock().unwrap(), [Cause::ScopeEnding]);
+}
+
+#[bowline::test(start_paused = true)]
+async fn what_cancelled_a_task_first_is_the_cause_it_sees_to_its_end() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let ended = timeout(
+        SECOND,
+        scope("service", async |s| {
+            let first = |seen: &Arc<Mutex<Vec<Cause>>>| {
+                let seen = Arc::clone(seen);
+                async move {
+                    bowline::cancelled().await;
+                    let _ = bowline::shielded(3 * SECOND, tokio::time::sleep(2 * SECOND)).await;
+                    let why = bowline::cancelled().await;
+                    seen.lock().unwrap().push(why.cause().clone());
+                    Err::<(), _>(why)
+                }
+            };
+            let by_handle = s.spawn("by its handle", first(&seen));
+            let with_scope = s.spawn("with its scope", first(&seen));
+            tokio::task::yield_now().await;
+            by_handle.cancel("not needed");
+            bowline::shielded(3 * SECOND, tokio::time::sleep(SECOND + SECOND / 2)).await?;
+            with_scope.cancel("too late"); // by now the scope is cancelled
+            Ok::<_, Cancelled>(())
+        }),
+    );
+    assert!(ended.await.unwrap().unwrap_err().is_deadline());
+    let mut seen = seen.lock().unwrap().clone();
+    seen.sort_by_key(|cause| *cause == Cause::DeadlineExceeded);
+    assert_eq!(seen, [Cause::Requested("not needed"), Cause::DeadlineExceeded]);
 }

@@ -103,7 +103,7 @@ async fn crossed(turned: bool, pause: Duration) -> Vec<Deadlock> {
 #[bowline::test(start_paused = true)]
 async fn locks_taken_in_opposite_order_are_a_cycle() {
     let found = one(crossed(true, Duration::ZERO).await);
-    assert_eq!((found.kind, found.tier, causes(&found)), (DeadlockKind::Cycle, Tier::Shared, vec!["a", "b"]));
+    assert_eq!((found.kind, found.tier, causes(&found)), (DeadlockKind::Cycle, Tier::Exact, vec!["a", "b"]));
     let held: Vec<_> = found.resources.iter().map(|lock| lock.name).collect();
     assert_eq!((held, found.effects.permits_held), (vec!["left", "right"], 2));
     let wait = &found.tasks[0].waits[0];

@@ -5,6 +5,7 @@ mod support;
 use std::collections::HashSet;
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bowline::debug::{self, Answer};
@@ -407,4 +408,102 @@ async fn the_metrics_have_everything_by_name() {
         assert!(page.contains("bowline_tasks{name=\"clerk\"} 1"), "{page}");
     });
     assert!(ended.await.is_err());
+}
+
+#[bowline::test]
+async fn a_task_shows_how_large_its_future_is_and_when_it_was_polled_last() -> Result<(), Cancelled> {
+    scope("orders", async |s| {
+        let (tx, rx) = s.queue::<u8>("inbox", Bound::items(4), Overflow::Block);
+        let large = s.spawn_with("large", rx, async |_cx, rx| {
+            let kept = [7_u8; 4_096];
+            let got = rx.recv().await?;
+            assert_eq!(kept[4_095], 7);
+            Ok::<_, Cancelled>(got)
+        });
+        let small = s.spawn("small", async { Err::<(), _>(bowline::cancelled().await) });
+        let new = s.spawn("new", async { Ok(()) });
+        let not_polled = json(&format!("tasks/{}", new.id().unwrap()), "");
+        assert_eq!(
+            (&not_polled["task"]["idle_ms"], &not_polled["task"]["future_bytes"]),
+            (&Value::Null, &Value::Null),
+            "nothing is known before its first poll is over"
+        );
+        yield_now(3).await;
+        let page = json("tasks", "sort=size");
+        let first = &page["tasks"][0];
+        assert_eq!(first["name"], "large");
+        let bytes = first["future_bytes"].as_u64().unwrap();
+        assert!((4_096..5_000).contains(&bytes), "{first}");
+        assert!(page["tasks"][1]["future_bytes"].as_u64().unwrap() < 1_000, "{page}");
+        assert!(first["idle_ms"].is_u64() && first.get("generation").is_none(), "{first}");
+        assert!(text("tasks", "sort=size").contains("BYTES  DOES"));
+        assert!(text("tasks", "sort=idle").contains("IDLE  DOES"));
+        let one = text(&format!("tasks/{}", large.id().unwrap()), "");
+        assert!(one.contains("polled 1 times, last ") && one.contains("its future takes 4,"), "{one}");
+        let in_tree = bowline::tree();
+        let found = in_tree.roots.iter().flat_map(|root| &root.scopes).flat_map(|scope| &scope.tasks);
+        assert!(found.into_iter().any(|task| task.future_bytes == usize::try_from(bytes).ok()), "{in_tree}");
+        tx.send(1).await.unwrap();
+        assert_eq!(large.await?, Some(1));
+        small.cancel("the test is over");
+        Ok(())
+    })
+    .await
+}
+
+#[bowline::test]
+async fn the_page_of_a_task_says_who_could_help_it_on_and_who_has_its_waker() -> Result<(), Cancelled> {
+    scope("orders", async |s| {
+        let (tx, rx) = s.queue::<u8>("inbox", Bound::items(4), Overflow::Block);
+        let packer = s.spawn_with("packer", rx, async |_cx, rx| rx.recv().await.map(drop));
+        let foreign = s.spawn("foreign", async {
+            tokio::time::timeout(Duration::from_secs(3_600), pending::<()>()).await.ok();
+            Ok(())
+        });
+        yield_now(3).await;
+        let one = text(&format!("tasks/{}", packer.id().unwrap()), "");
+        assert!(
+            one.contains("\nIt could be helped on:\n") && one.contains("holds a sender of `inbox`"),
+            "{one}"
+        );
+        let page = json(&format!("tasks/{}", packer.id().unwrap()), "");
+        assert_eq!(page["explanation"]["is"], "waiting");
+        assert!(page["explanation"]["because"][0].as_str().unwrap().contains("holds a sender"), "{page}");
+        let other = text(&format!("tasks/{}", foreign.id().unwrap()), "");
+        assert!(other.contains("\nIt can go on, as far as anybody knows:\n    somebody unknown"), "{other}");
+        let unasked = json(&format!("tasks/{}", packer.id().unwrap()), "explain=no");
+        assert!(unasked["explanation"].as_str().unwrap().contains("?explain=yes"), "{unasked}");
+        foreign.cancel("the test is over");
+        drop(tx);
+        Ok(())
+    })
+    .await
+}
+
+#[bowline::test(start_paused = true)]
+async fn a_supervised_child_shows_which_of_its_lives_this_is() -> Result<(), Cancelled> {
+    let lives = Arc::new(AtomicU32::new(0));
+    scope("orders", async |s| {
+        let lives = Arc::clone(&lives);
+        let running = Supervisor::new("workers", Strategy::OneForOne)
+            .child("courier", Restart::Permanent, move |_life| {
+                let life = lives.fetch_add(1, Ordering::Relaxed);
+                async move {
+                    if life < 2 {
+                        return Err("the van has a flat tyre".into());
+                    }
+                    sleep(Duration::from_secs(3_600)).await?;
+                    Ok(())
+                }
+            })
+            .start(s);
+        assert_eq!(running.child("courier").unwrap().wait_beyond(2).await.unwrap(), 3);
+        let page = json("tasks", "name=courier");
+        let courier = &page["tasks"][0];
+        assert_eq!(courier["generation"], 3, "{page}");
+        assert!(text(&format!("tasks/{}", courier["id"]), "").contains("\nlife 3 of a supervised child\n"));
+        s.cancel("the test is over");
+        Ok(())
+    })
+    .await
 }

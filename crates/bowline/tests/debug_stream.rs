@@ -48,7 +48,7 @@ impl Write for Reader {
     }
 }
 
-#[bowline::test]
+#[bowline::test(timeout_secs = 300)]
 async fn a_dump_of_a_hundred_thousand_tasks_has_each_once_and_takes_the_memory_of_a_few() {
     const TASKS: usize = 100_000;
     // All rows at once would be 20 MB and more.

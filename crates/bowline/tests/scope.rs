@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use bowline::{Cancelled, Cause, Either, race, scope, shielded, timeout};
+use bowline::{Cancelled, Cause, Discard, Either, group, race, scope, shielded, timeout};
 
 #[derive(Debug, PartialEq)]
 enum Error {
@@ -516,6 +516,29 @@ async fn a_timeout_holds_its_future_once() {
     let guarded = shielded(Duration::from_secs(1), large());
     assert!(size_of_val(&guarded) <= alone + 300, "{} for {alone}", size_of_val(&guarded));
     assert_eq!((timed.await, guarded.await), (Ok(2000), Ok(2000)));
+}
+
+#[bowline::test]
+async fn a_scope_and_a_group_hold_what_their_body_holds_once_and_what_it_captures_twice() {
+    const HELD: usize = 8_000;
+    let yields_with = async |held: &[u8]| -> Result<(), Cancelled> {
+        tokio::task::yield_now().await;
+        assert_eq!(held.len(), HELD);
+        Ok(())
+    };
+    let holding = scope("holding", async |_| yields_with(&[0_u8; HELD]).await);
+    let captured = [0_u8; HELD];
+    // Once to be called with, and once in what came of the call.
+    let capturing = scope("capturing", async move |_| yields_with(&captured).await);
+    let grouped = group("grouped", Discard, async move |g| {
+        g.spawn("task", async { Ok(()) });
+        yields_with(&captured).await
+    });
+    let sizes = [size_of_val(&holding), size_of_val(&capturing), size_of_val(&grouped)];
+    assert!(sizes[0] <= HELD + 1_000 && sizes[1..].iter().all(|size| *size <= 2 * HELD + 1_000), "{sizes:?}");
+    Box::pin(holding).await.unwrap();
+    Box::pin(capturing).await.unwrap();
+    assert_eq!(Box::pin(grouped).await.counts().ok, 1);
 }
 
 #[bowline::test(start_paused = true, allow_adoption)]

@@ -72,7 +72,7 @@ fn a_program_in_which_nobody_drains_is_not_kept_waiting() {
 
 #[test]
 fn work_that_outlasts_the_draining_is_cut_off_and_named_and_the_end_is_not_clean() {
-    let (_, report) = runner().shutdown_within(Duration::from_millis(500)).run(async {
+    let (_, report) = runner().shutdown_within(Duration::from_secs(5)).run(async {
         scope("app", async |s| {
             s.spawn::<(), _>("slow sender", std::future::pending());
             shut_down("enough");

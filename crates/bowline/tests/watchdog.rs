@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -109,20 +110,28 @@ fn a_foreign_task_that_holds_a_thread_is_told_as_one() {
 
 #[test]
 fn blocking_tasks_without_a_thread_are_told() {
-    // Tokio's lane has 512 threads, and none of these ends before the others.
-    let settings =
-        Watchdog::new().blocking(Duration::from_millis(50)).no_progress(Duration::from_millis(200));
+    /// The threads of tokio's lane.
+    const LANE: usize = 512;
+    // Longer than a thread takes to begin, or the first tasks would be told of.
+    let settings = Watchdog::new().blocking(Duration::from_secs(1)).no_progress(Duration::from_millis(200));
     let text = run(1, settings, async {
         let (told, _hook) = Told::here();
         let (open, opened) = sync_channel::<()>(1);
         let opened = Arc::new(Mutex::new(opened));
+        let begun = Arc::new(AtomicUsize::new(0));
         scope("files", async |s| {
-            for _ in 0..520 {
-                let opened = Arc::clone(&opened);
+            for task in 0..LANE + 8 {
+                let (opened, begins) = (Arc::clone(&opened), Arc::clone(&begun));
                 s.spawn_blocking("read", move || {
+                    begins.fetch_add(1, Ordering::Relaxed);
                     let _ = opened.lock().unwrap().recv();
                     Ok(())
                 });
+                // None of these ends before the others, and each gets a thread before the next is spawned: whoever waits then
+                // waits for one that there is not.
+                while task < LANE && begun.load(Ordering::Relaxed) <= task {
+                    std::thread::yield_now();
+                }
             }
             let alert = told.block_until(AlertKind::BlockingFull, "blocking lane", true);
             drop(open);
@@ -130,8 +139,8 @@ fn blocking_tasks_without_a_thread_are_told() {
         })
         .await
     });
-    assert!(text.contains("blocking tasks wait for a thread, the first for "), "{text}");
-    assert!(text.contains("of ours run, `read` among them"), "{text}");
+    assert!(text.contains(" blocking tasks wait for a thread, the first for "), "{text}");
+    assert!(text.contains("512 of ours run, `read` among them"), "{text}");
 }
 
 #[bowline::test]

@@ -179,6 +179,7 @@ impl<S: State + Send> Resource for Chan<S> {
                     .collect(),
                 handles: (inside.senders.total() + inside.receivers.total()) as usize,
                 open_ended: false,
+                receivers_close: false,
                 lies_at: 0,
                 waits: inside.waits,
                 panicked: 0,

@@ -9,7 +9,8 @@
 //! 1. If jobs are queued, there are as many threads as there may be, or as there are jobs and more: a thread finds the queue
 //!    empty and is counted off in one critical section, and so are the push of a job and the decision to start one.
 //! 2. `accepted = completed + panicked + withdrawn + refused + queued + running`, at any moment.
-//! 3. Admission: a job has one permit of `room` while it is queued, and as many of `bytes` as it weighs until it has ended.
+//! 3. Admission: a job has one permit of `room` while it is queued and until the thread that begins it has let go of the
+//!    lock, for a waiter is not woken under it; and as many of `bytes` as it weighs until it has ended.
 //! 4. The next job's record is listed before the one before has ended, so the scope does not end between them.
 
 use std::collections::VecDeque;

@@ -1,6 +1,6 @@
 //! What the pages look like, to the blank: they are read in terminals of eighty columns, at night.
 
-use super::query::Query;
+use super::query::{Query, Sort};
 use super::tasks::{self, Row};
 use super::waits::{Names, write_resource};
 use super::{listings, live};
@@ -22,6 +22,9 @@ fn row(id: u64, path: &str, age_ms: u64, polls: u32, cancelled: bool, state: Tas
         place: "src/main.rs:14".to_owned(),
         age_ms,
         polls,
+        idle_ms: Some(age_ms),
+        future_bytes: Some(640),
+        generation: None,
         poll_times: None,
         cancelled,
         state,
@@ -44,7 +47,7 @@ fn tasks_stand_in_columns_and_long_paths_keep_their_ends() {
         row(900, "main/report", 3, 0, false, TaskState::New),
     ];
     let mut page = String::new();
-    tasks::table(&rows).write(&mut page);
+    tasks::table(&rows, Sort::Wait).write(&mut page);
     assert_eq!(
         page,
         "\
@@ -113,6 +116,9 @@ fn the_tree_says_what_it_left_out() {
         age_ms: 7_300_000,
         state: waits("recv", Some(5), 1_500),
         polls: 3,
+        idle_ms: Some(1_500),
+        future_bytes: Some(640),
+        generation: None,
         poll_times: None,
         cancelled: false,
         scopes: Vec::new(),

@@ -13,6 +13,7 @@ use super::{Answer, Body, PROMETHEUS};
 use crate::breaker::BreakerState;
 use crate::queue::QueueStats;
 use crate::record::Record;
+use crate::resource::{self, ResourceState};
 use crate::sync::LockExt;
 use crate::tree::{self, TaskState};
 use crate::{
@@ -64,6 +65,9 @@ struct Count {
     walk: Walk,
     totals: Totals,
     tasks: BTreeMap<&'static str, usize>,
+    /// By name, what those that live were polled and were busy in microseconds.
+    polls: BTreeMap<&'static str, u64>,
+    busy: BTreeMap<&'static str, u64>,
     states: BTreeMap<&'static str, usize>,
     waits: BTreeMap<&'static str, usize>,
     queues: BTreeMap<&'static str, Queues>,
@@ -91,6 +95,8 @@ impl Count {
             walk: Walk::new(),
             totals: Totals::default(),
             tasks: BTreeMap::new(),
+            polls: BTreeMap::new(),
+            busy: BTreeMap::new(),
             states: BTreeMap::new(),
             waits: BTreeMap::new(),
             queues: BTreeMap::new(),
@@ -107,6 +113,10 @@ impl Count {
                     self.totals.count(&self.walk, &record);
                     let state = tree::state(&record);
                     *self.tasks.entry(record.site.name).or_default() += 1;
+                    *self.polls.entry(record.site.name).or_default() += u64::from(record.polls());
+                    if let Some(times) = record.poll_times() {
+                        *self.busy.entry(record.site.name).or_default() += times.busy_us;
+                    }
                     *self.states.entry(state_name(&state)).or_default() += 1;
                     if let TaskState::Waiting(wait) = state {
                         *self.waits.entry(wait.op).or_default() += 1;
@@ -173,6 +183,18 @@ impl Count {
             for (value, count) in counts {
                 out.add(name, &[(label, value)], *count as f64);
             }
+        }
+        out.family(Kind::Gauge, "bowline_task_polls", "Polls so far of the tasks that live, by name.");
+        for (name, polls) in &self.polls {
+            out.add("bowline_tasks", &[("name", name)], *polls as f64);
+        }
+        out.family(
+            Kind::Gauge,
+            "bowline_task_busy_seconds",
+            "Time in polls so far of the tasks that live, by name, if polls are timed.",
+        );
+        for (name, micros) in &self.busy {
+            out.add("bowline_tasks", &[("name", name)], *micros as f64 / 1e6);
         }
         out.one(Kind::Gauge, "bowline_blocking_tasks", "Closures on the blocking lane.", blocking as f64);
         for (name, help, count) in [
@@ -295,6 +317,28 @@ struct Things {
     panics: crate::PanicStats,
     alerts: Vec<crate::Alert>,
     deadlocks: usize,
+    contended: BTreeMap<(String, &'static str), Contended>,
+}
+
+/// What somebody waits for, of one kind and name.
+#[derive(Default)]
+struct Contended {
+    waiters: usize,
+    permits: Option<(u64, u64)>,
+}
+
+/// Sums up what somebody waits for. What nobody waits for is in no books, and costs nothing.
+fn contended() -> BTreeMap<(String, &'static str), Contended> {
+    let mut contended: BTreeMap<_, Contended> = BTreeMap::new();
+    resource::scan(|facts| {
+        let of = contended.entry((snake(&facts.kind), facts.site.name)).or_default();
+        of.waiters += facts.waiters.len();
+        if let ResourceState::Permits { free, total } = facts.state {
+            let (free_before, total_before) = of.permits.unwrap_or_default();
+            of.permits = Some((free_before + free as u64, total_before + total as u64));
+        }
+    });
+    contended
 }
 
 impl Things {
@@ -315,11 +359,13 @@ impl Things {
             panics: panics(),
             alerts: alerts(),
             deadlocks: deadlocks().len(),
+            contended: contended(),
         }
     }
 
     fn write(&self, out: &mut Samples<'_>) {
         self.write_alerts(out);
+        self.write_contended(out);
         self.write_bounded_work(out);
         self.write_calls(out);
         self.write_long_lived(out);
@@ -339,6 +385,30 @@ impl Things {
         out.family(Kind::Counter, "bowline_panics_total", "Panics of tasks that were caught, by class.");
         for (class, count) in [("unexpected", self.panics.unexpected), ("expected", self.panics.expected)] {
             out.add("panics", &[("class", class)], count as f64);
+        }
+    }
+
+    fn write_contended(&self, out: &mut Samples<'_>) {
+        out.family(
+            Kind::Gauge,
+            "bowline_waiters",
+            "Tasks that wait for locks, queues and the like, by kind and name.",
+        );
+        for ((kind, name), contended) in &self.contended {
+            out.add("contended", &[("kind", kind), ("name", name)], contended.waiters as f64);
+        }
+        let columns = [
+            ("bowline_permits_free", "Permits nobody holds, where somebody waits for some."),
+            ("bowline_permits_limit", "Permits there are, where somebody waits for some."),
+        ];
+        for (at, (family, help)) in columns.into_iter().enumerate() {
+            out.family(Kind::Gauge, family, help);
+            for ((kind, name), contended) in &self.contended {
+                if let Some((free, total)) = contended.permits {
+                    let value = if at == 0 { free } else { total };
+                    out.add("contended", &[("kind", kind), ("name", name)], value as f64);
+                }
+            }
         }
     }
 

@@ -2,13 +2,13 @@
 //!
 //! [`answer`] is a plain function from a path to a page, for any server. Mount it below `/debug/bowline/` on a listener that is
 //! **not for the world**: whoever reads these pages learns the names, places and load of the program, and nobody is asked for a
-//! key. With the feature `axum`, `router` is the same as routes.
+//! key. With the feature `axum`, `router` is the same as routes; with `opentelemetry`, `observe` gives the numbers to a meter.
 //!
 //! | page | what it shows |
 //! |---|---|
 //! | `/debug/bowline/` | the list of pages |
-//! | `tasks` | who lives and what they do: `?name=`, `?op=recv`, `?state=waiting`, `?age=5s`, `?wait=250ms`, `?below=ID`, `?sort=wait\|age\|polls\|busy\|name` |
-//! | `tasks/ID` | one of them: where it stands, what it waits for and who holds that, what is below it |
+//! | `tasks` | who lives and what they do: `?name=`, `?op=recv`, `?state=waiting`, `?age=5s`, `?wait=250ms`, `?below=ID`, `?sort=wait\|age\|polls\|busy\|idle\|size\|name` |
+//! | `tasks/ID` | one of them: where it stands, what it waits for and who holds that, who could help it on ([`explain`](crate::explain())), what is below it: `?explain=yes\|no` |
 //! | `tree` | everything as a tree: `?each=10` of one name in one scope, `?below=ID` |
 //! | `deadlocks` | who will never go on, with the proof: [`Deadlock`](crate::Deadlock) |
 //! | `waits`, `locks` | who waits for which lock, queue or channel, and who holds it |
@@ -31,10 +31,12 @@
 //!
 //! - `tasks`: `total`, `blocking`, `runtime_tasks` and `foreign_tasks` as in [`Tree`](crate::Tree); `states` and `waits` count
 //!   tasks by state and by operation; `matched` is how many were asked for. Each of `tasks` has `id`, `name`, `place`, `age_ms`,
-//!   `state`, `polls`, `poll_times`, `cancelled` as in [`TaskInfo`](crate::TaskInfo), `parent` (the scope that owns it), `above` (the task in
+//!   `state`, `polls`, `idle_ms`, `future_bytes`, `generation`, `poll_times`, `cancelled` as in
+//!   [`TaskInfo`](crate::TaskInfo), `parent` (the scope that owns it), `above` (the task in
 //!   which that was opened), `path` (names from the root down) and `kind` (`task`, `daemon`, `blocking`).
 //! - `tasks/ID`: `task` as above; `above`: the scopes and tasks around it; `cancelled`: why, if it is; `waits_for`: the
-//!   [`ResourceInfo`](crate::ResourceInfo) or the `task`; `tree`: a [`Tree`](crate::Tree) of what is below; `names`: paths by id.
+//!   [`ResourceInfo`](crate::ResourceInfo) or the `task`; `explanation`: an [`Explanation`](crate::Explanation), or a text that
+//!   says why there is none; `tree`: a [`Tree`](crate::Tree) of what is below; `names`: paths by id.
 //! - `tree`: a [`Tree`](crate::Tree); `more` in a scope counts, by name, the tasks that were left out.
 //! - `queues`: [`QueueStats`](crate::QueueStats) and [`ChannelStats`](crate::ChannelStats) (in `channels`), each with `task` and
 //!   `path` of where it was made.
@@ -45,7 +47,8 @@
 //!
 //! Nothing is counted beforehand: a page looks at what lives when it is asked for, without a lock held on the way. [`Body`] is made in
 //! pieces of some hundred tasks, so a server that gives way between two of them serves a million without anybody noticing.
-//! `waits`, `locks` and `suspicions` look at everything contended, and `tasks/ID` for its task, in one go before that.
+//! `waits`, `locks` and `suspicions` look at everything contended, and `tasks/ID` for its task, in one go before that. `tasks/ID`
+//! explains a wait on a thread of its own, which looks at all tasks three times: beyond 10,000 tasks only with `?explain=yes`.
 
 mod best;
 #[cfg(test)]
@@ -53,6 +56,8 @@ mod golden;
 mod listings;
 mod live;
 mod metrics;
+#[cfg(feature = "opentelemetry")]
+mod otel;
 mod query;
 mod queues;
 #[cfg(feature = "axum")]
@@ -69,6 +74,8 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 
 pub use self::metrics::metrics;
+#[cfg(feature = "opentelemetry")]
+pub use self::otel::observe;
 use self::query::{Format, Query};
 #[cfg(feature = "axum")]
 pub use self::router::router;

@@ -15,6 +15,10 @@ pub(super) enum Sort {
     Polls,
     Busy,
     Name,
+    /// Who was polled last longest ago.
+    Idle,
+    /// Whose future is the largest.
+    Size,
 }
 
 /// How many rows a page has.
@@ -45,11 +49,13 @@ pub(super) struct Query {
     pub(super) sort: Sort,
     /// Only what is below this task or scope.
     pub(super) below: Option<u64>,
+    /// Whether to say why a wait is not proved to be for ever, however much there is to look at.
+    pub(super) explain: Option<bool>,
     /// What nobody knows. A newer program's viewer may ask an older program: it is ignored, and people are told.
     pub(super) unknown: Vec<String>,
 }
 
-const KNOWN: &str = "format, name, op, state, age, wait, sort, limit, each, below";
+const KNOWN: &str = "format, name, op, state, age, wait, sort, limit, each, below, explain";
 
 impl Query {
     /// Asks for everything, for people.
@@ -65,6 +71,7 @@ impl Query {
             min_wait_ms: 0,
             sort: Sort::Wait,
             below: None,
+            explain: None,
             unknown: Vec::new(),
         }
     }
@@ -89,6 +96,7 @@ impl Query {
                 "limit" => parsed.limit = Some(limit("limit", &value)?),
                 "each" => parsed.each = Some(limit("each", &value)?),
                 "below" => parsed.below = Some(id(&value)?),
+                "explain" => parsed.explain = Some(yes_or_no(&value)?),
                 _ => parsed.unknown.push(decode(key)),
             }
         }
@@ -139,7 +147,17 @@ fn sort(value: &str) -> Result<Sort, String> {
         "polls" => Ok(Sort::Polls),
         "busy" => Ok(Sort::Busy),
         "name" => Ok(Sort::Name),
-        _ => Err("sort is wait, age, polls, busy or name".to_owned()),
+        "idle" => Ok(Sort::Idle),
+        "size" => Ok(Sort::Size),
+        _ => Err("sort is wait, age, polls, busy, idle, size or name".to_owned()),
+    }
+}
+
+fn yes_or_no(value: &str) -> Result<bool, String> {
+    match value {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("explain is yes or no".to_owned()),
     }
 }
 
@@ -226,12 +244,13 @@ mod tests {
     fn a_value_that_means_nothing_is_an_error_that_says_what_would() {
         for (query, says) in [
             ("format=yaml", "text or json"),
-            ("sort=size", "wait, age, polls, busy or name"),
+            ("sort=colour", "wait, age, polls, busy, idle, size or name"),
             ("limit=-1", "a number"),
             ("limit=100001", "100000, or all"),
             ("age=5", "250ms, 5s, 2m, 1h"),
             ("wait=99999999999999999999h", "a time"),
             ("below=x", "id of a task"),
+            ("explain=perhaps", "yes or no"),
         ] {
             let error = parse(query).unwrap_err();
             assert!(error.contains(says), "{query}: {error}");

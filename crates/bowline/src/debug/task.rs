@@ -3,17 +3,20 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use serde::Serialize;
+use tokio::runtime::Handle;
 
 use super::live::{self, Cut, EACH};
 use super::query::{Format, Limit, Query};
 use super::tasks::Row;
-use super::text::{counted, escape, short, wrap};
+use super::text::{counted, escape, short, thousands, wrap};
 use super::waits::{Finder, Names, tasks_of, write_resource};
 use super::walk::{Seen, Walk};
 use super::{Answer, Body, content_type};
 use crate::channel::ChannelStats;
+use crate::detect::{self, Explanation};
 use crate::node::Node;
 use crate::queue::QueueStats;
 use crate::record::Record;
@@ -46,6 +49,8 @@ struct Page<'a> {
     /// Why it is cancelled, if it is.
     cancelled: Option<String>,
     waits_for: WaitsFor<'a>,
+    /// What keeps its wait from being proved to be for ever, or the proof.
+    explanation: &'a Explained,
     /// What it holds and others wait for.
     holds: &'a [ResourceInfo],
     queues: &'a [QueueStats],
@@ -59,6 +64,65 @@ struct WaitsFor<'a> {
     resource: Option<&'a ResourceInfo>,
     /// The task it joins.
     task: Option<u64>,
+}
+
+/// Up to so many tasks of the runtime a wait is explained unasked: looking at all of them takes some milliseconds.
+const EXPLAINED_UNASKED: usize = 10_000;
+
+/// What there is to say about a wait.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Explained {
+    As(Explanation),
+    /// Why not.
+    Not(String),
+}
+
+/// The explanation in the making: on a thread of its own, for it looks at everything that lives, in one go.
+enum Explaining {
+    On(JoinHandle<Explanation>),
+    Done(Explained),
+}
+
+impl Explaining {
+    fn begin(task: u64, asked: Option<bool>) -> Self {
+        let alive = Handle::try_current().map_or(0, |runtime| runtime.metrics().num_alive_tasks());
+        let wanted = asked.unwrap_or(alive <= EXPLAINED_UNASKED);
+        if !wanted {
+            let alive = thousands(alive as u64);
+            return Self::Done(Explained::Not(format!(
+                "not looked for among {alive} tasks; ?explain=yes does"
+            )));
+        }
+        let explain = move || detect::explain(task);
+        match std::thread::Builder::new().name("bowline-explain".into()).spawn(explain) {
+            Ok(thread) => Self::On(thread),
+            Err(error) => Self::Done(Explained::Not(format!("no thread to look for it: {error}"))),
+        }
+    }
+
+    /// Whether it is made.
+    fn step(&mut self) -> bool {
+        match self {
+            Self::On(thread) if thread.is_finished() => true,
+            Self::On(_) => {
+                std::thread::yield_now(); // the reader has nothing to do until then
+                false
+            }
+            Self::Done(_) => true,
+        }
+    }
+
+    fn finish(self) -> Explained {
+        match self {
+            // What panics there is a bug of ours, and not worth the page.
+            Self::On(thread) => thread.join().map_or_else(
+                |_| Explained::Not("looking for it has panicked, which is a bug of the toolkit".to_owned()),
+                Explained::As,
+            ),
+            Self::Done(explained) => explained,
+        }
+    }
 }
 
 /// Walks to the task at once, since the status says whether it lives: some 50 ms past a million others.
@@ -88,6 +152,7 @@ pub(super) fn answer(id: u64, query: Query) -> Answer {
     let mut cut = Some(Cut::new(Walk::from(found.record.nested()), each));
     let mut finder = Finder::of(wanted);
     let mut tree = None;
+    let mut explaining = None;
     let content_type = content_type(query.format);
     let body = Body::from_pieces(std::iter::from_fn(move || {
         if tree.is_none() {
@@ -96,7 +161,12 @@ pub(super) fn answer(id: u64, query: Query) -> Answer {
             }
             return Some(Vec::new());
         }
+        let making = explaining.get_or_insert_with(|| Explaining::begin(id, query.explain));
+        if !making.step() {
+            return Some(Vec::new());
+        }
         let Some(mut names) = finder.step() else { return Some(Vec::new()) };
+        let explanation = explaining.take()?.finish();
         let tree = Tree { foreign_tasks: None, ..tree.take()? };
         names.insert(id, found.row.path.clone());
         let record = &found.record;
@@ -108,6 +178,7 @@ pub(super) fn answer(id: u64, query: Query) -> Answer {
                 resource: waited_for.as_ref(),
                 task: on.filter(|on| names.contains_key(on)),
             },
+            explanation: &explanation,
             holds: &held,
             queues: &record.queues().iter().take(each).map(|queue| queue.stats()).collect::<Vec<_>>(),
             channels: &record.channels().iter().take(each).map(|channel| channel.stats()).collect::<Vec<_>>(),
@@ -170,13 +241,38 @@ fn resources(task: u64, on: Option<u64>) -> (Option<ResourceInfo>, Vec<ResourceI
     (waited_for, held)
 }
 
+fn write_explanation(text: &mut String, explanation: &Explained) {
+    let (title, lines) = match explanation {
+        Explained::Not(why) => ("Whether it can go on:", vec![why.clone()]),
+        Explained::As(Explanation::Dead { deadlock }) => {
+            ("It can never go on:", deadlock.to_string().lines().map(str::to_owned).collect())
+        }
+        Explained::As(Explanation::Alive { because, .. }) => {
+            ("It can go on, as far as anybody knows:", because.clone())
+        }
+        Explained::As(Explanation::Waiting { because, .. }) => ("It could be helped on:", because.clone()),
+        Explained::As(Explanation::Gone) => ("Whether it can go on:", vec!["it has ended".to_owned()]),
+    };
+    let _ = writeln!(text, "\n{title}");
+    for line in lines {
+        wrap(text, &escape(&line), "    ");
+    }
+}
+
 fn text(page: &Page<'_>) -> String {
-    let Page { task, above, cancelled, waits_for, holds, queues, channels, tree, names } = page;
+    let Page { task, above, cancelled, waits_for, explanation, holds, queues, channels, tree, names } = page;
     let mut text = String::new();
     // Writing into a String does not fail.
     let _ = writeln!(text, "#{} {}", task.id, escape(&task.path));
     let _ = writeln!(text, "{} spawned at {}, {} ago", task.kind, task.place, short(task.age_ms));
-    let _ = writeln!(text, "{}, polled {} times", task.state, task.polls);
+    if let Some(generation) = task.generation {
+        let _ = writeln!(text, "life {generation} of a supervised child");
+    }
+    let last = task.idle_ms.map_or(String::new(), |idle| format!(", last {} ago", short(idle)));
+    let _ = writeln!(text, "{}, polled {} times{last}", task.state, task.polls);
+    if let Some(bytes) = task.future_bytes {
+        let _ = writeln!(text, "its future takes {} bytes", thousands(bytes as u64));
+    }
     if let Some(times) = &task.poll_times {
         let (busy, longest) = (short(times.busy_us / 1_000), short(times.longest_us / 1_000));
         let _ = writeln!(text, "busy for {busy} in all, {longest} in one poll, {} ago", short(times.last_ms));
@@ -199,6 +295,7 @@ fn text(page: &Page<'_>) -> String {
         }
         (None, None) => {}
     }
+    write_explanation(&mut text, explanation);
     if !holds.is_empty() {
         text.push_str("\nHas in its hands what others wait for:\n");
         holds.iter().for_each(|held| write_resource(&mut text, held, names));

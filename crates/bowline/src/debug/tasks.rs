@@ -40,6 +40,11 @@ pub(super) struct Row {
     pub(super) place: String,
     pub(super) age_ms: u64,
     pub(super) polls: u32,
+    pub(super) idle_ms: Option<u64>,
+    pub(super) future_bytes: Option<usize>,
+    /// Of a child of a supervisor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) generation: Option<u64>,
     /// If polls are timed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) poll_times: Option<PollTimes>,
@@ -60,6 +65,9 @@ impl Row {
             place: tree::place(&task.site),
             age_ms: age_ms(task),
             polls: task.polls(),
+            idle_ms: task.idle().map(tree::millis),
+            future_bytes: task.future_bytes(),
+            generation: task.generation(),
             poll_times: task.poll_times(),
             cancelled: task.flags() & CANCEL != 0,
             state,
@@ -92,7 +100,7 @@ fn kind(kind: Kind) -> &'static str {
 }
 
 pub(super) fn age_ms(task: &Record) -> u64 {
-    u64::try_from(clock::since(task.born()).as_millis()).unwrap_or(u64::MAX)
+    tree::millis(clock::since(task.born()))
 }
 
 pub(super) fn state_name(state: &TaskState) -> &'static str {
@@ -259,6 +267,8 @@ impl Iterator for List {
                     Sort::Age => (age_ms(task), String::new()),
                     Sort::Polls => (task.polls().into(), String::new()),
                     Sort::Busy => (task.poll_times().map_or(0, |times| times.busy_us), String::new()),
+                    Sort::Idle => (task.idle().map_or(0, tree::millis), String::new()),
+                    Sort::Size => (task.future_bytes().unwrap_or(0) as u64, String::new()),
                     Sort::Name => (0, walk.path()),
                 };
                 best.offer((Reverse(number), text), || Row::of(walk, task, state));
@@ -294,6 +304,8 @@ fn finished(selection: Selection, rows: &[Row], more: usize) -> Vec<u8> {
                 Sort::Age => "the oldest first",
                 Sort::Polls => "the most polled first",
                 Sort::Busy => "the busiest first, if polls are timed",
+                Sort::Idle => "the one first that was not polled for longest",
+                Sort::Size => "the largest future first",
                 Sort::Name => "by path",
             };
             let shown = thousands(rows.len() as u64);
@@ -306,7 +318,7 @@ fn finished(selection: Selection, rows: &[Row], more: usize) -> Vec<u8> {
             };
             text::wrap(&mut page, &line, "");
             page.push('\n');
-            table(rows).write(&mut page);
+            table(rows, query.sort).write(&mut page);
             if more > 0 {
                 let _ = writeln!(page, "… {} more", thousands(more as u64));
             }
@@ -316,14 +328,24 @@ fn finished(selection: Selection, rows: &[Row], more: usize) -> Vec<u8> {
 }
 
 /// Rows for people.
-pub(super) fn table(rows: &[Row]) -> Table {
-    // A column of its own would be empty in most programs.
-    let is_timed = rows.iter().any(|row| row.poll_times.is_some());
+pub(super) fn table(rows: &[Row], sort: Sort) -> Table {
+    // Columns of their own would not fit, and be empty in most programs.
+    let shown = match sort {
+        Sort::Idle | Sort::Size | Sort::Polls => sort,
+        _ if rows.iter().any(|row| row.poll_times.is_some()) => Sort::Busy,
+        _ => Sort::Polls,
+    };
+    let title = match shown {
+        Sort::Idle => "IDLE",
+        Sort::Size => "BYTES",
+        Sort::Busy => "BUSY",
+        _ => "POLLS",
+    };
     let mut table = Table::new(&[
         ("ID", Set::Left),
         ("WAITS", Set::Right),
         ("AGE", Set::Right),
-        (if is_timed { "BUSY" } else { "POLLS" }, Set::Right),
+        (title, Set::Right),
         ("DOES", Set::Left),
         ("TASK", Set::Path),
     ]);
@@ -332,11 +354,13 @@ pub(super) fn table(rows: &[Row]) -> Table {
             format!("#{}", row.id),
             short_or_dash(wait_ms(&row.state)),
             short(row.age_ms),
-            match &row.poll_times {
-                Some(times) => short(times.busy_us / 1_000),
-                None if is_timed => "-".to_owned(),
-                None => row.polls.to_string(),
-            },
+            match shown {
+                Sort::Idle => row.idle_ms.map(short),
+                Sort::Size => row.future_bytes.map(|bytes| bytes.to_string()),
+                Sort::Busy => row.poll_times.as_ref().map(|times| short(times.busy_us / 1_000)),
+                _ => Some(row.polls.to_string()),
+            }
+            .unwrap_or_else(|| "-".to_owned()),
             row.doing(),
             row.path.clone(),
         ]);

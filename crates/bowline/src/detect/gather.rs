@@ -59,24 +59,28 @@ enum Awaits {
 
 const ANY_END: Roles = Roles::SENDER.and(Roles::RECEIVER).and(Roles::DELIVERY).and(Roles::OTHER);
 
-/// Which role, doing what, fires which wait. What is not listed is alive.
-fn awaits(kind: ResourceKind, op: &str, has_reserved: bool) -> Awaits {
+/// Which role, doing what, fires which wait. What is not listed is alive. `is_kept`: something here was granted to a future
+/// that is not polled, or reserved.
+fn awaits(facts: &Facts, op: &str, is_kept: bool) -> Awaits {
     const SENDERS: Roles = Roles::SENDER.and(Roles::OTHER);
     const RECEIVERS: Roles = Roles::RECEIVER.and(Roles::OTHER);
-    // A receiver may close it; what is delivered comes back when it is dropped.
+    // What is delivered comes back when it is dropped.
     const RECV: &[(Roles, Act)] = &[
         (SENDERS, Act::AllRunOrDrop),
         (SENDERS, Act::Runs),
         (Roles::DELIVERY, Act::RunsOrDrops),
         (Roles::RECEIVER, Act::Runs),
     ];
+    // Of those whose receivers cannot close them.
+    const RECV_FROM_SENDERS: &[(Roles, Act)] = RECV.split_at(3).0;
     const SEND: &[(Roles, Act)] =
         &[(RECEIVERS, Act::AllRunOrDrop), (RECEIVERS, Act::Runs), (Roles::DELIVERY, Act::RunsOrDrops)];
-    match (kind, op) {
+    match (facts.kind, op) {
         (ResourceKind::Mutex | ResourceKind::RwLock | ResourceKind::Semaphore, _) => Awaits::Turn,
-        (ResourceKind::Channel, "recv" | "changed" | "reply") => Awaits::Ends(RECV),
-        // Who holds the permit is not known.
-        (ResourceKind::Channel, "send") if has_reserved => Awaits::Ends(&[(ANY_END, Act::RunsOrDrops)]),
+        // Who has it is not known; but it borrows an end, and whoever holds that can give it back or use it.
+        (ResourceKind::Channel, _) if is_kept => Awaits::Ends(&[(ANY_END, Act::RunsOrDrops)]),
+        (ResourceKind::Channel, "recv" | "changed" | "reply") if facts.receivers_close => Awaits::Ends(RECV),
+        (ResourceKind::Channel, "recv" | "changed" | "reply") => Awaits::Ends(RECV_FROM_SENDERS),
         (ResourceKind::Channel, "send") => Awaits::Ends(SEND),
         (ResourceKind::Channel, "closed") => {
             Awaits::Ends(&[(Roles::RECEIVER, Act::AllRunOrDrop), (ANY_END, Act::Runs)])
@@ -188,10 +192,13 @@ impl Gathering<'_> {
             ResourceState::Closed { .. } => true,
             _ => false,
         };
-        // A grant that is dropped goes to the next in line: with permits that is counted, elsewhere it is anybody's.
-        let is_handed_on = !has_line && facts.waiters.iter().any(|waiter| waiter.granted);
+        // A grant that is dropped goes to the next in line: with permits that is counted, with channels it is up to whoever
+        // holds an end, elsewhere it is anybody's.
+        let has_granted = !has_line && facts.waiters.iter().any(|waiter| waiter.granted);
+        let is_handed_on =
+            |this: &mut Self| facts.kind != ResourceKind::Channel || !this.are_unfetched(&facts);
         let is_unknown = matches!(facts.kind, ResourceKind::Pool | ResourceKind::Leases);
-        if is_over || is_handed_on || is_unknown {
+        if is_over || is_unknown || has_granted && is_handed_on(self) {
             facts.waiters.iter().for_each(|waiter| self.revive(waiter.who.task));
             return;
         }
@@ -212,10 +219,10 @@ impl Gathering<'_> {
                 self.lies_in.push((self.out.world.resources.len(), object));
             }
         } else {
-            let has_reserved = !facts.held.is_empty();
+            let is_kept = has_granted || !facts.held.is_empty();
             let held = facts.rights.iter().fold(Roles::NONE, |held, right| held.and(role(right.role)));
             for waiter in &facts.waiters {
-                self.at_ends(&facts, waiter, held, has_reserved);
+                self.at_ends(&facts, waiter, held, is_kept);
             }
         }
         self.out.world.resources.push(resource);
@@ -225,11 +232,14 @@ impl Gathering<'_> {
     }
 
     /// A wait for whoever holds an end. `held`: all roles of which somebody has one.
-    fn at_ends(&mut self, facts: &Facts, waiter: &WaiterFact, held: Roles, has_reserved: bool) {
+    fn at_ends(&mut self, facts: &Facts, waiter: &WaiterFact, held: Roles, is_kept: bool) {
         let Some(strand) = self.walked.index.get(&waiter.who.task).copied() else { return };
         self.found[strand] += 1;
+        if waiter.granted {
+            return; // the task was woken for it, and did not look
+        }
         let on = self.out.world.resources.len();
-        match awaits(facts.kind, waiter.op, has_reserved) {
+        match awaits(facts, waiter.op, is_kept) {
             Awaits::Ends(ends) => {
                 let mut is_anybodys = true;
                 for (roles, by) in ends.iter().filter(|(roles, _)| held.overlaps(*roles)) {
@@ -253,14 +263,13 @@ impl Gathering<'_> {
             let strand = self.walked.index.get(&who.task).copied();
             let mut stands = Waiter::Alive;
             if let Some(strand) = strand {
-                let polls = self.walked.parked[strand].signals.polls / 2;
-                let is_attended = polls == who.polls.wrapping_add(1);
+                let is_attended = self.is_attended(strand, who);
                 self.found[strand] += 1;
                 match granted {
                     // A future that is not polled may have moved to another task, unless its lock keeps it here.
                     _ if !is_attended && !is_known && !who.branded => self.leaf(strand, Leaf::Unknown),
                     true if is_attended => self.leaf(strand, Leaf::Unknown),
-                    true => self.unfetched(strand, (facts.id, who.task, who.polls)),
+                    true => _ = self.unfetched(strand, (facts.id, who.task, who.polls)),
                     // Also if it is not polled: its turn would wake the task.
                     false => {
                         self.leaf(strand, Leaf::Turn { on });
@@ -275,19 +284,38 @@ impl Gathering<'_> {
         line
     }
 
-    /// A grant that the task has not come to fetch although it was polled. Perhaps it will, in the poll that the grant has
-    /// caused; to know that, the task is woken once more.
-    fn unfetched(&mut self, strand: usize, unfetched: Unfetched) {
-        let polls = self.walked.parked[strand].signals.polls;
-        match self.memory.woken.get(&unfetched) {
-            Some(before) if *before != polls => {
-                self.out.unfetched.insert((unfetched.0, unfetched.1));
-            }
-            _ => {
-                self.out.to_wake.insert(unfetched);
-                self.leaf(strand, Leaf::Unknown);
-            }
+    /// Whether the task looked at the wait in its last poll.
+    fn is_attended(&self, strand: usize, who: Who) -> bool {
+        self.walked.parked[strand].signals.polls / 2 == who.polls.wrapping_add(1)
+    }
+
+    /// Whether it is certain of everything that was granted here that nobody comes to fetch it.
+    fn are_unfetched(&mut self, facts: &Facts) -> bool {
+        let mut are_all = true;
+        for waiter in facts.waiters.iter().filter(|waiter| waiter.granted) {
+            let who = waiter.who;
+            are_all &= match self.walked.index.get(&who.task).copied() {
+                Some(strand) if !self.is_attended(strand, who) => {
+                    self.unfetched(strand, (facts.id, who.task, who.polls))
+                }
+                _ => false,
+            };
         }
+        are_all
+    }
+
+    /// A grant that the task has not come to fetch although it was polled. Perhaps it will, in the poll that the grant has
+    /// caused; to know that, the task is woken once more. Returns whether it is certain.
+    fn unfetched(&mut self, strand: usize, unfetched: Unfetched) -> bool {
+        let polls = self.walked.parked[strand].signals.polls;
+        let is_certain = self.memory.woken.get(&unfetched).is_some_and(|before| *before != polls);
+        if is_certain {
+            self.out.unfetched.insert((unfetched.0, unfetched.1));
+        } else {
+            self.out.to_wake.insert(unfetched);
+            self.leaf(strand, Leaf::Unknown);
+        }
+        is_certain
     }
 
     fn ends(&mut self, facts: &Facts) -> Resource {

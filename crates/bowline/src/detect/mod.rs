@@ -25,6 +25,7 @@ mod walk;
 pub(crate) mod world;
 
 pub use explain::{Explanation, explain};
+pub(crate) use now::at_rest;
 pub use now::deadlocks_now;
 pub use policy::DeadlockPolicy;
 pub use report::{Canceller, ClosingEdge, DeadTask, DeadWait, Deadlock, DeadlockKind, HeldUp, Tier, Verdict};

@@ -57,6 +57,12 @@ pub fn deadlocks_now() -> Vec<Deadlock> {
     Names::default().name(found).into_iter().map(|(deadlock, _)| deadlock).collect()
 }
 
+/// What stands still below a root, at a moment at which nothing in the process can move: everything, for ever.
+pub(crate) fn at_rest(top: &Arc<Node>) -> Vec<Deadlock> {
+    let found = tell::tell(&scan::at_rest(top));
+    Names::default().name(found).into_iter().map(|(deadlock, _)| deadlock).collect()
+}
+
 /// The root around whoever asks.
 fn top() -> Option<Arc<Node>> {
     let mut at = record::current().or_else(root::of_runtime)?;

@@ -123,6 +123,9 @@ pub struct DeadTask {
     pub is_cause: bool,
     /// What it waits for. Each of these would be enough.
     pub waits: Vec<DeadWait>,
+    /// Whether it waits, besides or instead, for something that this toolkit does not know: a channel or lock of another crate.
+    /// Only where nothing at all can move; elsewhere such a task is alive.
+    pub waits_elsewhere: bool,
 }
 
 /// A wait that will never end.
@@ -184,6 +187,17 @@ impl fmt::Display for DeadlockKind {
     }
 }
 
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exact => "each guard, permit, count and task has an owner, and none of those can go on",
+            Self::Bound => "each end is bound to its task, and none of those can go on",
+            Self::Shared => "each holder of the shared objects is known, and none of those can go on",
+            Self::ClosedWorld => "nothing in the process can move: no task, no timer, no socket, no thread",
+        })
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let by = match self {
@@ -235,6 +249,13 @@ impl fmt::Display for Deadlock {
                     writeln!(f, "      {why}")?;
                 }
             }
+            if task.waits_elsewhere {
+                let or = if task.waits.is_empty() { "waits" } else { "or" };
+                writeln!(
+                    f,
+                    "    {or} for something that bowline does not know: a channel, lock or notify of another crate"
+                )?;
+            }
         }
         if let Some(ClosingEdge { name, task, op, place, .. }) = &self.closed_by {
             writeln!(f, "  closed by: `{name}` #{task}, {op} at {place}")?;
@@ -246,6 +267,7 @@ impl fmt::Display for Deadlock {
                 "  holds up: {permits_held} permits held, {scopes_open} scopes open, {others_waiting} living tasks waiting"
             )?;
         }
+        writeln!(f, "  proof: {}", self.tier)?;
         write!(f, "  remedy: {}", self.remedy)
     }
 }

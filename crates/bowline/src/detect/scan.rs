@@ -15,7 +15,8 @@ use std::sync::Arc;
 use super::gather::{self, Gathered, Memory};
 use super::prove::{Fate, Proof};
 use super::walk::{self, Walked, Whose};
-use super::world::TaskId;
+use super::world::{Leaf, TaskId, Waits};
+use crate::node::Node;
 use crate::record::{Record, Signals};
 
 /// Grants that are remembered because their tasks were woken to look at them.
@@ -27,6 +28,8 @@ pub(super) struct Case {
     pub(super) gathered: Gathered,
     /// Of each strand of the world.
     pub(super) fates: Vec<Fate>,
+    /// Whether nothing in the process can move: then all are dead, whoever may hold what.
+    pub(super) is_closed: bool,
 }
 
 impl Case {
@@ -89,7 +92,30 @@ fn convict(suspects: &HashMap<TaskId, Signals>, memory: &Memory) -> Case {
     });
     proof.revive(moved.map(|(strand, _)| strand).collect::<Vec<_>>());
     let fates = proof.finish();
-    Case { walked, gathered, fates }
+    Case { walked, gathered, fates, is_closed: false }
+}
+
+/// All that stands still below a root, at a moment at which nothing in the process can move.
+pub(super) fn at_rest(top: &Arc<Node>) -> Case {
+    let mut walked = walk::walk(Whose::AtRest(top), HashSet::new());
+    let mut memory = Memory::default();
+    memory.parked = walked.parked.iter().map(|parked| (parked.id, parked.signals.polls)).collect();
+    // Once more, to know who has ended of those that hold something.
+    memory.places = gather::gather(&walked, &memory, false).places;
+    walked = walk::walk(Whose::AtRest(top), std::mem::take(&mut memory.places));
+    let mut gathered = gather::gather(&walked, &memory, true);
+    // Nobody comes to fetch what was granted.
+    let unfetched =
+        std::mem::take(&mut gathered.to_wake).into_iter().map(|(resource, task, _)| (resource, task));
+    gathered.unfetched.extend(unfetched);
+    for (strand, parked) in walked.parked.iter().enumerate().filter(|(_, parked)| parked.waits_elsewhere()) {
+        debug_assert_eq!(gathered.world.strands[strand].task, parked.id);
+        if let Waits::Any(leaves) = &mut gathered.world.strands[strand].waits {
+            leaves.push(Leaf::Unknown);
+        }
+    }
+    let fates = Proof::of(&gathered.world).finish();
+    Case { walked, gathered, fates, is_closed: true }
 }
 
 /// Wakes tasks that were granted what they do not look at, so that the next scan can be certain that they do not.

@@ -11,11 +11,17 @@ use super::report::{
     Canceller, ClosingEdge, DeadTask, DeadWait, Deadlock, DeadlockKind, HeldUp, Tier, Verdict,
 };
 use super::scan::Case;
-use super::world::{CancelBy, Leaf, Place, ResourceId, StrandId, TaskId, Waits};
+use super::world::{CancelBy, Leaf, Permits, Place, ResourceId, StrandId, TaskId, Waits};
 use crate::clock;
+use crate::holders::IN_TRANSIT;
+use crate::record::{Kind, Record};
 use crate::resource::{Facts, ResourceKind, WaiterFact};
+use crate::sync::Arc;
 use crate::tree;
 use crate::wait::Op;
+
+/// What a test, or a program, does outside of all tasks.
+const BODY: &str = "the test's own body";
 
 /// How many holders and waiters a report names one by one.
 const NAMED: usize = 8;
@@ -25,8 +31,11 @@ pub(super) type Standing = (TaskId, u32);
 
 /// One report for each piece, and who is in it.
 pub(super) fn tell(case: &Case) -> Vec<(Deadlock, Vec<Standing>)> {
-    let is_dead: Vec<bool> =
-        case.fates.iter().map(|fate| matches!(fate, Fate::Dead | Fate::OnlyCancel)).collect();
+    let is_dead: Vec<bool> = case
+        .fates
+        .iter()
+        .map(|fate| case.is_closed || matches!(fate, Fate::Dead | Fate::OnlyCancel))
+        .collect();
     let teller = Teller { case, is_dead: &is_dead };
     pieces(&case.gathered.world, &is_dead).iter().map(|piece| teller.tell(piece)).collect()
 }
@@ -51,7 +60,7 @@ impl Teller<'_> {
         let deadlock = Deadlock {
             id: 0,
             verdict: self.verdict(piece),
-            tier: all().map(|strand| self.tier(strand)).max().unwrap_or(Tier::Exact),
+            tier: self.tier_of(piece),
             kind,
             closed_by: closing_edge(&tasks),
             tasks,
@@ -92,6 +101,7 @@ impl Teller<'_> {
     fn named(&self, task: TaskId) -> String {
         let at = self.case.walked.index.get(&task);
         match at.and_then(|at| self.case.walked.parked[*at].record.as_ref()) {
+            Some(record) if record.kind == Kind::Strand => BODY.to_owned(),
             Some(record) => format!("`{}` #{task}", record.site.name),
             None => format!("task #{task}"),
         }
@@ -130,19 +140,38 @@ impl Teller<'_> {
         }
     }
 
+    fn tier_of(&self, piece: &Piece) -> Tier {
+        let all = || piece.causes.iter().chain(&piece.behind).copied();
+        // Of the body of a test the books do not tell enough; but if it waits for who is dead, they need not.
+        let counts =
+            |strand: &StrandId| piece.causes.contains(strand) || !self.case.walked.parked[*strand].is_body();
+        let is_alive = |strand: StrandId| self.case.fates[strand] == Fate::Alive;
+        // By what is known of holders; that nothing moves is known besides.
+        if self.case.is_closed && all().filter(counts).any(is_alive) {
+            return Tier::ClosedWorld;
+        }
+        all().map(|strand| self.tier(strand)).max().unwrap_or(Tier::Exact)
+    }
+
     fn tier(&self, strand: StrandId) -> Tier {
         let world = &self.case.gathered.world;
         let of = |leaf: &Leaf| match leaf {
             Leaf::Right { on, .. } => {
                 let is_shared = |place| matches!(place, Place::Object(_) | Place::Buffer(_));
                 let shared = world.resources[*on].rights.iter().any(|right| is_shared(right.place));
-                if shared { Tier::Shared } else { Tier::Bound }
+                match self.facts(*on).kind {
+                    _ if shared => Tier::Shared,
+                    // Counts are given out one by one, and each is somebody's: as exact as a permit.
+                    ResourceKind::Latch => Tier::Exact,
+                    _ => Tier::Bound,
+                }
             }
             Leaf::Turn { on } => {
-                let is_bare = self.facts(*on).held.iter().any(|held| !held.who.branded);
+                // A guard that could leave its task is nobody's to name: then there would be no proof. But whoever can reach a
+                // semaphore can add permits to it.
                 let extended =
                     world.resources[*on].permits.as_ref().is_some_and(|p| !p.extended_by.is_empty());
-                if is_bare || extended { Tier::Shared } else { Tier::Exact }
+                if extended { Tier::Shared } else { Tier::Exact }
             }
             _ => Tier::Exact,
         };
@@ -150,7 +179,7 @@ impl Teller<'_> {
     }
 
     fn verdict(&self, piece: &Piece) -> Verdict {
-        if piece.causes.iter().any(|strand| self.case.fates[*strand] == Fate::Dead) {
+        if self.case.is_closed || piece.causes.iter().any(|strand| self.case.fates[*strand] == Fate::Dead) {
             return Verdict::Dead;
         }
         let mut by: Vec<Canceller> = Vec::new();
@@ -207,13 +236,16 @@ impl Teller<'_> {
             waits.push(self.join(wait.op, wait.on, *since));
         }
         let record = parked.record.as_ref();
+        let name = |record: &Arc<Record>| if record.kind == Kind::Strand { BODY } else { record.site.name };
         DeadTask {
             id: parked.id,
-            name: record.map_or("", |record| record.site.name),
+            name: record.map_or("", name),
             path: record.map_or_else(String::new, |record| tree::task_and_path(record).1),
             spawned_at: record.map_or_else(String::new, |record| tree::place(&record.site)),
             age_ms: record.map_or(0, |record| age_ms(record.born())),
             is_cause,
+            waits_elsewhere: self.case.is_closed
+                && (waits.is_empty() || !parked.is_body() && parked.waits_elsewhere()),
             waits,
         }
     }
@@ -226,14 +258,14 @@ impl Teller<'_> {
             place: place(waiter.who.at),
             for_ms: age_ms(waiter.who.since),
             why: match &self.case.gathered.world.resources[on].permits {
-                Some(_) => self.why_no_turn(facts, waiter),
+                Some(permits) => self.why_no_turn(facts, waiter, permits),
                 None => self.why_no_end(on, facts, waiter),
             },
         }
     }
 
     /// Why somebody in a line has no turn: who holds what there is, and what is kept by futures that nobody polls.
-    fn why_no_turn(&self, facts: &Facts, waiter: &WaiterFact) -> Vec<String> {
+    fn why_no_turn(&self, facts: &Facts, waiter: &WaiterFact, permits: &Permits) -> Vec<String> {
         let mut why = Vec::new();
         for held in facts.held.iter().take(NAMED) {
             let (task, at) = (held.who.task, place(held.who.at));
@@ -257,6 +289,28 @@ impl Teller<'_> {
         if !ahead.is_empty() {
             why.push(format!("first in line: {}", self.named_all(&ahead)));
         }
+        let reaches = permits.extended_by.iter().flat_map(|place| match place {
+            Place::Object(object) => self.case.gathered.world.objects[*object].holders.clone(),
+            other => vec![*other],
+        });
+        let reaches = reaches.filter_map(|place| match place {
+            Place::Task(task) if self.strand(task).is_some() => Some(task),
+            _ => None,
+        });
+        let (itself, others): (BTreeSet<_>, BTreeSet<_>) = reaches.partition(|task| *task == waiter.who.task);
+        if !itself.is_empty() {
+            why.push("it could add permits or close it, as one who shares it".to_owned());
+        }
+        if !others.is_empty() {
+            let stand = if others.len() == 1 { "stands" } else { "stand" };
+            why.push(format!(
+                "shared by {}, which {stand} still: who runs could add permits or close it",
+                self.named_all(&others)
+            ));
+        }
+        if why.is_empty() {
+            why.push("nobody is left who could add permits or close it".to_owned());
+        }
         why
     }
 
@@ -275,6 +329,10 @@ impl Teller<'_> {
         roles.sort_unstable();
         roles.dedup();
         let mut why = Vec::new();
+        for kept in facts.waiters.iter().filter(|other| other.granted).take(NAMED) {
+            let by = self.named(kept.who.task);
+            why.push(format!("granted to {by}, for a {} in a future it does not poll any more", kept.op));
+        }
         for role in roles {
             let held = facts.rights.iter().filter(|right| right.role == role);
             let places: BTreeSet<TaskId> = held.map(|right| right.place).collect();
@@ -282,7 +340,11 @@ impl Teller<'_> {
                 places.into_iter().partition(|place| *place == waiter.who.task);
             let ended: BTreeSet<TaskId> =
                 others.iter().copied().filter(|place| self.is_left_behind(*place)).collect();
+            let unknown = others.iter().any(|place| *place == 0 || *place >= IN_TRANSIT);
             others.retain(|place| self.strand(*place).is_some());
+            if self.case.is_closed && unknown {
+                why.push(format!("a {role} was freed, or is on its way: whoever has it does not move"));
+            }
             if !itself.is_empty() {
                 why.push(format!("it holds a {role} itself"));
             }

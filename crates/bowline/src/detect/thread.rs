@@ -32,6 +32,7 @@ use super::walk::Whose;
 use crate::alert::{self, AlertKind, Subject};
 use crate::root::RootState;
 use crate::sync::LockExt;
+use crate::testing::closed_world::{self, Own};
 
 /// While tasks come to rest, at least this lies between two scans.
 const BUSY: Duration = Duration::from_millis(25);
@@ -84,6 +85,7 @@ pub(crate) fn start() {
             return;
         }
         let looking = || {
+            let _own = closed_world::own(Own::Detector);
             let mut detector = Detector::default();
             let mut pause = BUSY;
             loop {

@@ -23,6 +23,8 @@ pub(super) enum Whose<'a> {
     Root(&'a Arc<Node>),
     /// All there are.
     Everybodys,
+    /// Those below one root, and its own body, at a moment at which nothing in the process can move.
+    AtRest(&'a Arc<Node>),
     /// Those that were suspected before.
     Suspects(&'a HashMap<TaskId, Signals>),
 }
@@ -83,7 +85,7 @@ pub(super) fn walk(whose: Whose<'_>, asked: HashSet<TaskId>) -> Walked {
     for node in root::all() {
         let is_judged = match whose {
             Whose::Programs => node.root.as_ref().is_none_or(|root| root.trial().is_none()),
-            Whose::Root(one) => Arc::ptr_eq(&node, one),
+            Whose::Root(one) | Whose::AtRest(one) => Arc::ptr_eq(&node, one),
             Whose::Everybodys | Whose::Suspects(_) => true,
         };
         due.push(Due { node, inside: None, is_judged });
@@ -94,14 +96,23 @@ pub(super) fn walk(whose: Whose<'_>, asked: HashSet<TaskId>) -> Walked {
     walked
 }
 
+fn is_between_polls(record: &Record) -> bool {
+    record.polls() > 0 && !record.is_running() && !record.has_ended()
+}
+
 impl Walked {
     fn node(&mut self, next: &Due, whose: Whose<'_>, due: &mut Vec<Due>) {
         let Due { node, inside, is_judged } = next;
+        let is_at_rest = *is_judged && matches!(whose, Whose::AtRest(_));
         self.unmet.remove(&node.id); // a foreign task goes by the name of its top scope
         let mut members = Vec::new();
         let mut lasting = 0;
         node.each_child(|record| {
             let inside = match record.kind {
+                // What runs in a root itself is no task, and where nothing moves it is told of like one.
+                Kind::Strand if is_at_rest && inside.is_none() && is_between_polls(record) => {
+                    Some(self.list(record, node.id, record.signals(), Some(record)))
+                }
                 Kind::Strand => {
                     if let Some(task) = inside.filter(|_| !record.has_ended()) {
                         self.parked[task].note_join(record);
@@ -131,7 +142,7 @@ impl Walked {
             }
         });
         if *is_judged {
-            let keeps_more = matches!(whose, Whose::Suspects(_));
+            let keeps_more = matches!(whose, Whose::Suspects(_) | Whose::AtRest(_));
             let scope = Scope {
                 owner: node.parent().map(|parent| parent.task_id()),
                 is_fail_fast: node.is_fail_fast(),
@@ -147,6 +158,9 @@ impl Walked {
     /// Lists a task if it might be dead.
     fn task(&mut self, record: &Arc<Record>, whose: Whose<'_>) -> Option<usize> {
         let signals = record.signals();
+        if matches!(whose, Whose::AtRest(_)) {
+            return Some(self.list(record, record.id(), signals, Some(record)));
+        }
         if record.kind == Kind::Blocking || !signals.is_quiescent() || signals.foreign || signals.leaves == 0
         {
             return None;
@@ -161,8 +175,18 @@ impl Walked {
             if before.get(&id) != Some(&signals) {
                 return None;
             }
-            kept = Some(Arc::clone(record));
+            kept = Some(record);
         }
+        Some(self.list(record, id, signals, kept))
+    }
+
+    fn list(
+        &mut self,
+        record: &Arc<Record>,
+        id: TaskId,
+        signals: Signals,
+        kept: Option<&Arc<Record>>,
+    ) -> usize {
         let parked = Parked {
             id,
             scope: record.node.id,
@@ -170,17 +194,28 @@ impl Walked {
             has_timer: false,
             joins: Vec::new(),
             scopes: Vec::new(),
-            record: kept,
+            record: kept.cloned(),
         };
         self.index.insert(id, self.parked.len());
         self.parked.push(parked);
         let at = self.parked.len() - 1;
         self.parked[at].note_join(record);
-        Some(at)
+        at
     }
 }
 
 impl Parked {
+    /// Whether it waits for something that is not in our books, as far as it shows.
+    pub(super) fn waits_elsewhere(&self) -> bool {
+        // What runs in a root is woken by its runtime, of which that is not known.
+        self.signals.foreign && !self.is_body() || self.signals.leaves == 0 && self.joins.is_empty()
+    }
+
+    /// Whether it is what runs in a root itself.
+    pub(super) fn is_body(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.kind == Kind::Strand)
+    }
+
     fn note_join(&mut self, record: &Record) {
         if let Some((wait, since)) = record.wait() {
             if matches!(wait.op, Op::Join | Op::Close) {

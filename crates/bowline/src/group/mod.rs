@@ -97,6 +97,7 @@ where
 {
     let place = Location::caller();
     policy.check();
+    let mut body = Some(body); // lent to the strand: captured by it as well, it would be held three times
     async move {
         let mut opened = Opened::new(name, place, NodeKind::Group, P::FAIL_FAST);
         let node = Arc::clone(opened.node());
@@ -106,8 +107,10 @@ where
             entries: Arc::default(),
         };
         let of_body = handle.clone();
-        let body = pin!(Strand::unopened(async {
+        let lent = &mut body;
+        let strand = pin!(Strand::unopened(async {
             let group = Group { cx: Cx::here(), handle: of_body };
+            let Some(body) = lent.take() else { unreachable!("a strand is run once") };
             let error = body(&group).await.error();
             if error.is_some() {
                 group.handle.body_failed();
@@ -117,7 +120,7 @@ where
             }
             error
         }));
-        let ran = opened.run(body).await;
+        let ran = opened.run(strand).await;
         handle.collect(ran).await
     }
 }

@@ -165,6 +165,7 @@ impl<R: Rule> Resource for Core<R> {
             handles: rights.iter().map(|right| right.count as usize).sum(),
             rights,
             open_ended: state.rule.is_open_ended(),
+            receivers_close: false,
             lies_at: state.lies_at,
             waits: state.waits,
             panicked: state.panicked,

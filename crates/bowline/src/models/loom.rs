@@ -335,6 +335,48 @@ fn a_task_that_is_about_to_be_woken_is_not_taken_for_one_that_nobody_wakes() {
     });
 }
 
+/// A task wakes itself, while somebody foreign wakes it too: it is not at rest before the poll that both have asked for is over.
+#[test]
+fn a_task_that_wakes_itself_while_it_is_woken_is_not_taken_for_one_at_rest() {
+    model_within(3, || {
+        let alive = open("scope", None);
+        let record = list(alive.node(), "task", Kind::Task).unwrap();
+        let past = Arc::new(AtomicBool::new(false));
+        let slot: Arc<Mutex<Option<Waker>>> = Arc::default();
+        let task = {
+            let (record, slot, past) = (Arc::clone(&record), Arc::clone(&slot), Arc::clone(&past));
+            thread::spawn(move || {
+                let mut polls = 0;
+                let turns = poll_fn(move |cx| {
+                    polls += 1;
+                    match polls {
+                        1 => {
+                            *slot.lock_unpoisoned() = Some(cx.waker().clone());
+                            cx.waker().wake_by_ref();
+                        }
+                        _ => past.store(true, Ordering::Relaxed),
+                    }
+                    Poll::<Infallible>::Pending
+                });
+                block_on(Tracked::<_, Said<Infallible>>::new(record, turns))
+            })
+        };
+        let foreign = thread::spawn(move || {
+            let waker = slot.lock_unpoisoned().take();
+            waker.into_iter().for_each(Waker::wake);
+        });
+        let first = record.signals();
+        let second = record.signals();
+        if first == second && first.is_quiescent() {
+            assert!(past.load(Ordering::Relaxed), "it was to be polled once more: {first:?}");
+        }
+        foreign.join().unwrap();
+        record.cancel(ABORT, &Cause::Aborted);
+        task.join().unwrap().unwrap_err();
+        close(alive);
+    });
+}
+
 /// A task waits for a lock. It is counted among those who wait there until it is past it, or the lock says that it was granted.
 #[test]
 fn a_task_that_was_granted_a_lock_is_not_taken_for_one_that_waits() {

@@ -34,6 +34,9 @@ mod with {
     /// less of a list than a rhythm.
     const MOST_TIMES: usize = 12;
 
+    /// Bytes that croner takes for a pattern, about: each field has a table.
+    const CRON_BYTES: usize = 6 * 1024;
+
     /// A cron pattern and the time zone it is read in.
     #[derive(Clone)]
     pub(in crate::schedule) struct Pattern {
@@ -119,6 +122,11 @@ mod with {
         /// Whether it names times of the day.
         pub(in crate::schedule) fn has_fixed_time(&self) -> bool {
             self.crons.iter().all(|cron| cron.determine_job_type() == JobType::FixedTime)
+        }
+
+        /// Bytes that it takes in memory, about.
+        pub(in crate::schedule) fn bytes(&self) -> usize {
+            self.crons.len() * CRON_BYTES
         }
     }
 

@@ -33,6 +33,8 @@ mod jobs;
 mod plan;
 mod state;
 mod stats;
+#[cfg(feature = "cron")]
+mod times;
 
 use std::fmt;
 use std::panic::Location;
@@ -44,6 +46,8 @@ pub use cron::CronError;
 pub use job::{Job, JobEnd, JobRun, Missed, Overlap};
 pub use jobs::{AddJobError, Jobs, TriggerError, UnknownJob};
 pub use stats::{JobStats, RunEnd, RunReport, RunningJob, ScheduleStats, schedules};
+#[cfg(feature = "cron")]
+pub use times::Cron;
 
 use crate::owner::Owner;
 use job::Work;

@@ -112,9 +112,7 @@ impl Plan {
     /// The wall clock was set back by `by`, and says `wall`.
     pub(super) fn clock_went_back(&mut self, by: Duration, wall: SystemTime) {
         let Self::At { pattern, next, .. } = self else { return };
-        // What recurs would stand still until the clock is where it was; what has a fixed time would run twice.
-        let starts_over = by > CORRECTION || (by > LOOK_EVERY && !pattern.has_fixed_time());
-        if starts_over {
+        if pattern.starts_over(by) {
             *next = pattern.first_after(wall);
         }
     }
@@ -138,6 +136,15 @@ impl Plan {
             Self::Every { next, .. } => wall.checked_add(next.saturating_duration_since(now)),
             Self::At { next, jitter, .. } => next.and_then(|next| next.checked_add(*jitter)),
         }
+    }
+}
+
+impl Pattern {
+    /// Whether it goes on from the new time after the wall clock was set back by `by`.
+    ///
+    /// What recurs would stand still until the clock is where it was; what has a fixed time would run twice.
+    pub(super) fn starts_over(&self, by: Duration) -> bool {
+        by > CORRECTION || (by > LOOK_EVERY && !self.has_fixed_time())
     }
 }
 

@@ -178,6 +178,7 @@ async fn live(
         let life = Life { inner: Arc::downgrade(&inner), key, incarnation: number, pulse };
         let mut opened = Opened::new(child.task_name(), child.place, NodeKind::Scope, false);
         if let Some(record) = record::current() {
+            record.set_generation(number);
             incarnation.opened(opened.node(), record);
         }
         drop(incarnation);

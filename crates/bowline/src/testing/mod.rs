@@ -10,7 +10,11 @@
 //!    tokio task keeps it in a handle that may be gone, and a group that keeps no results counts it. (`allow_panics` if that
 //!    is what the test is about.)
 //! 3. if it **dropped the future of a scope** whose tasks lived (`allow_adoption` if it is meant to).
-//! 4. if it **does not end** within `timeout_secs` (60): it fails with the live tree, where a test without a limit would hang
+//! 4. if it **stands still**: no task can run, no timer is pending, no socket is waited for, no closure runs on a thread, and every
+//!    thread of the process sleeps. Nothing can come any more, so it fails at once, with each task that stands still, where it
+//!    waits, for what, and who could have ended that; a wait for something of another crate too. Whatever may still wake it
+//!    keeps it from failing; so in a process with other tests this may take until those are over. (On Linux.)
+//! 5. if it **does not end** within `timeout_secs` (60): it fails with the live tree, where a test without a limit would hang
 //!    in silence. A test that is stuck in code that does not await cannot be stopped: then the whole process ends, and says so.
 //!    The environment variable `BOWLINE_TIMEOUT_SECS` sets the limit for all tests, for a debugger or a slow machine.
 //!
@@ -37,6 +41,7 @@
 //! `cancel_everywhere` drops a fresh future at each of its await points in turn; `cancel_context_everywhere` cancels it
 //! there instead; `poll_once` looks at one wait from outside. (Feature `test-util`.)
 
+pub(crate) mod closed_world;
 #[cfg(feature = "test-util")]
 mod cut;
 #[doc(hidden)]

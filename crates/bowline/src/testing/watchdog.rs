@@ -3,7 +3,8 @@
 //! # End
 //!
 //! The thread ends with the test. At the limit it takes a picture of the tree and aborts the run, so that the test's own
-//! thread comes back and fails with that picture. If it does not come back within [`GRACE`] (or the limit, if that is shorter),
+//! thread comes back and fails with that picture. It does so before, with the proof, when [nothing in the process can
+//! move](super::closed_world). If it does not come back within [`GRACE`] (or the limit, if that is shorter),
 //! it is stuck in code that does not await: then the picture goes to standard error and the process ends.
 
 use std::fmt::Write as _;
@@ -15,7 +16,9 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use super::closed_world::{self, Own, Stirs};
 use crate::cause::Cause;
+use crate::detect;
 use crate::node::Node;
 use crate::record::{ABORT, CANCEL, Kind};
 use crate::sync::LockExt;
@@ -23,6 +26,9 @@ use crate::tree;
 
 /// How long an aborted test has to come back.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Between two looks at whether anything moves.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Exit code of a process that had to be ended: the one of a failed test run.
 const EXIT_FAILED: i32 = 101;
@@ -35,14 +41,19 @@ pub(super) struct Watchdog {
 struct Shared {
     test: &'static str,
     limit: Duration,
+    /// The thread that the test runs on, if the system tells.
+    runner: Option<u32>,
     state: Mutex<State>,
     changed: Condvar,
 }
 
+/// A run of a test: its runtime, and its root.
+type Run = (Handle, Weak<Node>);
+
 #[derive(Default)]
 struct State {
     /// The run that is going on.
-    run: Option<(Handle, Weak<Node>)>,
+    run: Option<Run>,
     /// What was found when the time was over.
     verdict: Option<String>,
     ended: bool,
@@ -50,7 +61,13 @@ struct State {
 
 impl Watchdog {
     pub(super) fn start(test: &'static str, limit: Duration) -> Self {
-        let shared = Arc::new(Shared { test, limit, state: Mutex::default(), changed: Condvar::new() });
+        let shared = Arc::new(Shared {
+            test,
+            limit,
+            runner: closed_world::this_thread(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
         let watched = Arc::clone(&shared);
         // A thread, because it must run when the runtime does not; joined when this is dropped. Without it (the system is out
         // of threads) the test has no limit, and nothing else depends on it.
@@ -82,14 +99,13 @@ impl Drop for Watchdog {
 
 impl Shared {
     fn watch(&self) {
-        let state = self.wait(self.state.lock_unpoisoned(), self.limit);
-        if state.ended {
-            return;
-        }
-        let run = state.run.clone();
-        drop(state); // the walk of the tree asks programs' own queues for their statistics
-        let verdict =
-            format!("did not end within {:?}{}", self.limit, run.as_ref().map_or_else(String::new, picture));
+        let _own = closed_world::own(Own::LooksOn);
+        let Some((run, stirs)) = self.look_on() else { return };
+        let verdict = match (&run, stirs) {
+            (Some(run), None) => proof(run),
+            (Some(run), Some(stirs)) => format!("did not end within {:?}{}{stirs}", self.limit, picture(run)),
+            (None, _) => format!("did not end within {:?}", self.limit),
+        };
         self.state.lock_unpoisoned().verdict = Some(verdict.clone());
         if let Some(node) = run.and_then(|(_, node)| node.upgrade()) {
             node.cancel(CANCEL | ABORT, &Cause::Requested("the test's time is over"));
@@ -105,14 +121,66 @@ impl Shared {
         }
     }
 
+    /// Returns what runs when the time is over, and what moved last; or nothing did, and nothing ever will.
+    fn look_on(&self) -> Option<(Option<Run>, Option<Stirs>)> {
+        let mut left = self.limit;
+        let mut stirs = Stirs::Unknown;
+        loop {
+            let state = self.wait(self.state.lock_unpoisoned(), left.min(LOOK));
+            if state.ended {
+                return None;
+            }
+            // The looks and the walk of the tree are outside of the lock: they ask programs' own queues for their statistics.
+            let run = state.run.clone();
+            drop(state);
+            left = left.saturating_sub(LOOK);
+            if let (Some(runner), Some(_)) = (self.runner, &run) {
+                match closed_world::look(runner) {
+                    Ok(()) => return Some((run, None)),
+                    Err(what) => stirs = what,
+                }
+            }
+            if left.is_zero() {
+                return Some((run, Some(stirs)));
+            }
+        }
+    }
+
     fn wait<'a>(&self, state: MutexGuard<'a, State>, limit: Duration) -> MutexGuard<'a, State> {
         let waited = self.changed.wait_timeout_while(state, limit, |state| !state.ended);
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
+/// What stands still in a run of which nothing can move any more.
+fn proof((runtime, node): &Run) -> String {
+    let Some(node) = node.upgrade() else { return String::new() };
+    let mut text = String::from(
+        "stands still for ever: no task can run, no timer is pending, no socket is waited for, and every thread of the process sleeps",
+    );
+    for deadlock in detect::at_rest(&node) {
+        let _ = write!(text, "\n{deadlock}");
+    }
+    let tree = {
+        let _inside = runtime.enter(); // foreign tasks are counted by runtime
+        tree::picture(vec![Arc::clone(&node)])
+    };
+    if let Some(foreign @ 1..) = tree.foreign_tasks {
+        let _ =
+            write!(text, "\n{foreign} bare tokio task(s) stand still as well; where they wait, nobody knows");
+    }
+    for panic in unheard(&node) {
+        let _ = write!(text, "\n{panic}");
+    }
+    text
+}
+
+fn unheard(node: &Node) -> Vec<String> {
+    node.root.as_ref().and_then(|root| root.trial().map(|trial| trial.unheard())).unwrap_or_default()
+}
+
 /// What lives in a run: its tree, and what the test's own body does.
-fn picture((runtime, node): &(Handle, Weak<Node>)) -> String {
+fn picture((runtime, node): &Run) -> String {
     let Some(node) = node.upgrade() else { return String::new() };
     let _inside = runtime.enter(); // foreign tasks are counted by runtime
     let mut text = String::from("; this lived then:\n");
@@ -121,8 +189,7 @@ fn picture((runtime, node): &(Handle, Weak<Node>)) -> String {
             let _ = writeln!(text, "the test's own body: {}", tree::state(record));
         }
     });
-    let unheard = node.root.as_ref().and_then(|root| root.trial().map(|trial| trial.unheard()));
-    for panic in unheard.unwrap_or_default() {
+    for panic in unheard(&node) {
         let _ = writeln!(text, "{panic}");
     }
     let _ = write!(text, "{}", tree::picture(vec![node]));

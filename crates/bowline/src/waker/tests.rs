@@ -2,6 +2,7 @@
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as StdMutex};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -498,6 +499,40 @@ fn a_context_in_the_hands_of_another_task_keeps_its_own_from_being_judged() {
             user.abort();
             settle().await;
             assert!(!of_owner.signals().foreign);
+            s.cancel("enough");
+            Ok(())
+        })
+        .await
+        .unwrap_err();
+    });
+}
+
+/// Such a wake-up is not counted with those of others: see invariant 1.
+#[test]
+fn a_task_that_has_woken_itself_is_not_at_rest() {
+    example(async {
+        scope("scope", async |s| {
+            let stops = Arc::new(AtomicBool::new(false));
+            let stopped = Arc::clone(&stops);
+            let task = s.spawn(
+                "turns",
+                poll_fn(move |cx| {
+                    if !stopped.load(Ordering::Relaxed) {
+                        cx.waker().wake_by_ref();
+                        cx.waker().wake_by_ref();
+                    }
+                    Poll::<Result<(), Cancelled>>::Pending
+                }),
+            );
+            let task = record(&task);
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+                let signals = task.signals();
+                assert!(signals.polls > 0 && !signals.is_quiescent(), "it is in the queue: {signals:?}");
+            }
+            stops.store(true, Ordering::Relaxed);
+            settle().await;
+            assert!(task.signals().is_quiescent(), "{:?}", task.signals());
             s.cancel("enough");
             Ok(())
         })

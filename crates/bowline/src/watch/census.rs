@@ -129,6 +129,16 @@ fn intake(stats: &QueueStats, place: &'static Location<'static>) -> Intake {
     }
 }
 
+/// How many tasks with a future live below.
+pub(super) fn tasks(top: &Arc<Node>) -> usize {
+    let mut tasks = 0;
+    walk(top, |record| {
+        let is_task = matches!(record.kind, Kind::Task | Kind::Daemon);
+        tasks += usize::from(is_task && !record.has_ended());
+    });
+    tasks
+}
+
 /// Finds who is being polled now, at most `limit` of them: tasks, and where a foreign task polls ours, the outermost context.
 pub(super) fn polled(top: &Arc<Node>, limit: usize) -> Vec<Suspect> {
     let mut suspects = Vec::new();

@@ -10,6 +10,8 @@ const FROZEN: Duration = Duration::from_secs(1);
 const NO_PROGRESS: Duration = Duration::from_secs(30);
 /// Blocking tasks may wait this long for a thread.
 const BLOCKING: Duration = Duration::from_secs(1);
+/// Between two counts of the tasks by name: a leak is told within minutes, and counting costs next to nothing.
+const COUNTS: Duration = Duration::from_secs(30);
 
 /// What the watchdog of a program looks for; see [`Runner::watchdog`](crate::Runner::watchdog).
 ///
@@ -53,6 +55,7 @@ pub struct Watchdog {
     pub(super) frozen: Duration,
     pub(super) no_progress: Duration,
     pub(super) blocking: Duration,
+    pub(super) counts: Duration,
 }
 
 impl Default for Watchdog {
@@ -70,6 +73,7 @@ impl Watchdog {
             frozen: FROZEN,
             no_progress: NO_PROGRESS,
             blocking: BLOCKING,
+            counts: COUNTS,
         }
     }
 
@@ -101,6 +105,21 @@ impl Watchdog {
     /// Sets how long blocking tasks may wait for a thread; a second otherwise.
     pub const fn blocking(mut self, limit: Duration) -> Self {
         self.blocking = limit;
+        self
+    }
+
+    /// Sets how often tasks are counted by name; every 30 s otherwise.
+    ///
+    /// What is usual is learned from ten counts, and four in a row have to be above it: with a second in between, a leak is told
+    /// within seconds, and so is the morning. For programs that live for an hour, and for trying it out. A count of many tasks
+    /// takes its time, and is then made less often.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    pub const fn count_every(mut self, period: Duration) -> Self {
+        assert!(!period.is_zero(), "nobody counts all the time");
+        self.counts = period;
         self
     }
 

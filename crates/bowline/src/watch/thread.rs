@@ -25,14 +25,16 @@ use crate::{pipeline, pool};
 const TICK: Duration = Duration::from_millis(25);
 /// Between two looks at the books of queues and pools, or a sixth of the time in which they are to move.
 const BOOKS: Duration = Duration::from_secs(5);
-/// Between two counts of the tasks by name.
-const COUNTS: Duration = Duration::from_secs(30);
 /// What a look counts at most, however long ago the last was (invariant 3 of the module above).
 const COUNTS_AT_MOST: u32 = 2;
-/// After a walk it rests so many times as long: two kinds of walk, so a hundredth of a core together.
+/// After a walk it rests so many times as long: two kinds of walk, so a hundredth of a core together. (A third is taken only while
+/// a worker is stuck with nobody who is known.)
 const RESTS: u32 = 199;
 /// A worker that is stuck for so long, and with none of our tasks, is with a foreign one.
 const FOREIGN: Duration = Duration::from_secs(1);
+
+/// One in so many tasks may come or go while they are counted.
+const COUNTED_WRONG: usize = 1_000;
 
 /// What was not taken over by the thread yet.
 static ARRIVED: Mutex<Vec<Watched>> = Mutex::new(Vec::new());
@@ -117,6 +119,8 @@ struct Watched {
     polls: LongPolls,
     suspects: Vec<Suspect>,
     walks: Pace,
+    counts: Pace,
+    has_foreign: bool,
     long_polls: Standing,
     books: Pace,
     intakes: Intakes,
@@ -138,8 +142,10 @@ impl Watched {
             polls: LongPolls::default(),
             suspects: Vec::new(),
             walks: Pace::new(Duration::ZERO),
+            counts: Pace::new(Duration::ZERO),
+            has_foreign: false,
             long_polls: Standing::default(),
-            books: Pace::new((settings.no_progress / 6).clamp(TICK, BOOKS)),
+            books: Pace::new((settings.no_progress / 6).min(settings.counts).clamp(TICK, BOOKS)),
             intakes: Intakes::default(),
             in_books: Standing::default(),
             counted_at: Duration::ZERO,
@@ -195,6 +201,7 @@ impl Watched {
         let polled = self.suspects.iter().map(|suspect| &suspect.poll);
         let mut matters = self.polls.look(passed, self.settings.long_poll, polled);
         let stuck = self.workers.stuck(FOREIGN.max(self.settings.long_poll));
+        let stuck = if self.has_foreign_tasks(stuck, clock, top) { stuck } else { 0 };
         let ours =
             self.suspects.iter().filter(|suspect| self.polls.seen_for(&suspect.poll) >= FOREIGN / 2).count();
         if stuck > ours {
@@ -207,6 +214,20 @@ impl Watched {
             matters.push((of_root(AlertKind::LongPoll, "foreign task", top), text));
         }
         matters
+    }
+
+    /// Whether there is anybody whom a worker could be stuck with that is not ours. Slow polls of ours, one after the other, look
+    /// the same from here, and so does a worker that the system gives no time.
+    fn has_foreign_tasks(&mut self, stuck: usize, clock: &dyn Fn() -> Instant, top: &Arc<Node>) -> bool {
+        let now = clock();
+        if stuck > 0 && self.counts.is_due(now) {
+            let before = self.metrics.num_alive_tasks();
+            let ours = census::tasks(top);
+            let alive = before.min(self.metrics.num_alive_tasks());
+            self.has_foreign = alive > ours + ours / COUNTED_WRONG;
+            self.counts.used(now, clock());
+        }
+        self.has_foreign
     }
 
     fn look_at_runtime(&self, top: &Node, sample: &RuntimeSample) -> Option<Matter> {
@@ -242,7 +263,7 @@ impl Watched {
         let mut matters = self.intakes.look(passed, self.settings.no_progress, &census.intakes);
         matters.extend(self.blocking(&census, top));
         tell(state, self.in_books.compare(matters));
-        if self.age.saturating_sub(self.counted_at) >= COUNTS {
+        if self.age.saturating_sub(self.counted_at) >= self.settings.counts {
             self.counted_at = self.age;
             let foreign = Site { name: "foreign tasks", place: top.site.place };
             let others = Site { name: "other names", place: top.site.place };
@@ -445,6 +466,37 @@ mod tests {
             }
             played.passes(MINUTE);
             assert_eq!(standing(AlertKind::TasksGrew).len(), 0);
+        });
+    }
+
+    #[test]
+    fn slow_polls_of_ours_are_no_foreign_task_and_a_foreign_task_is_one() {
+        example(async {
+            let played = Played::new(Watchdog::new());
+            let told = async |played: &mut Played| {
+                for _ in 0..8 {
+                    played.passes(2 * SECOND / 5);
+                    yield_once().await;
+                }
+                let standing = standing(AlertKind::LongPoll);
+                standing.iter().filter(|alert| alert.name == "foreign task").count()
+            };
+            // In a task, since the runtime writes nothing down between few polls of tasks: to the watchdog its worker stands
+            // still, though nobody is in one poll for long.
+            let slow_polls = scope("shop", async |s| {
+                let polled = s.spawn("slow", async move {
+                    let mut played = played;
+                    let without = told(&mut played).await;
+                    #[expect(clippy::disallowed_methods, reason = "foreign tasks are what this is about")]
+                    let foreign = tokio::spawn(pending::<()>());
+                    let with = told(&mut played).await;
+                    foreign.abort();
+                    let _ = foreign.await;
+                    Ok::<_, Cancelled>((without, with))
+                });
+                polled.await
+            });
+            assert_eq!(slow_polls.await.unwrap(), (0, 1));
         });
     }
 

@@ -66,6 +66,7 @@ impl<T: Send> Resource for Belt<T> {
             handles: (state.senders.total() + state.receivers.total()) as usize,
             // Whoever ends the pipeline clears it.
             open_ended: true,
+            receivers_close: true,
             lies_at: 0,
             waits: state.waits,
             panicked: 0,

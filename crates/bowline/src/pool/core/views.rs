@@ -92,6 +92,7 @@ impl<J: Send + 'static, R: Send + 'static> Resource for Core<J, R> {
             handles: 0,
             // A caller that leaves, or a worker that comes, makes room too.
             open_ended: true,
+            receivers_close: false,
             lies_at: 0,
             waits: state.books.waits,
             panicked: state.books.done.panicked,

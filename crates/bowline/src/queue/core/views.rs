@@ -80,6 +80,7 @@ impl<T: Send> Resource for Chan<T> {
                 .collect(),
             handles: (state.senders.total() + state.receivers.total() + state.deliveries.total()) as usize,
             open_ended: false,
+            receivers_close: true,
             lies_at: 0,
             waits: state.lanes.books().waits + state.receiver_waits,
             panicked: 0,

@@ -13,26 +13,34 @@
 //! 4. A parked task can be woken by its bell ([`crate::waker`]) and by waits of ours, of which `leaves` is the number, and by
 //!    nothing else. A strand that is polled by its own task is woken with it, and keeps no waker.
 
-use std::cell::RefCell;
+mod current;
+mod ids;
+mod signals;
+mod size;
+mod waking;
+mod weaks;
+
 use std::collections::VecDeque;
-use std::mem::ManuallyDrop;
 use std::task::Waker;
 use std::time::Duration;
 
-use futures_task::waker;
-
+pub(crate) use self::current::{
+    current, enter, enter_caught, inside_task, replace_current, with_current, with_nearest,
+};
+pub(crate) use self::ids::next_id;
+pub(crate) use self::signals::Signals;
+use self::weaks::Weaks;
 use crate::cause::{Cancelled, Cause};
 use crate::channel::ObservedChannel;
 use crate::clock;
 use crate::context::{Followed, Followers};
 use crate::node::Node;
-use crate::put_off;
 use crate::queue::ObservedQueue;
 use crate::site::Site;
-use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use crate::sync::{Arc, LockExt, Mutex, Weak};
 use crate::wait::Wait;
-use crate::waker::{Bell, Words};
+use crate::waker::Bell;
 use crate::watch::{PollTimes, Times};
 
 /// Asked to end at the next await.
@@ -54,9 +62,8 @@ const EXTRA: u8 = 8;
 const LENT: u8 = 16;
 /// The strand is polled by its task, and woken with it.
 const AT_HOME: u8 = 32;
-
-/// In `Record::leaves`, one strand or context of this task that is in the hands of another task.
-const ONE_LENT: u32 = 1 << 16;
+/// The task ended with an error or a panic, which its scope has.
+const FAILED: u8 = 64;
 
 /// What `polls` says when the future has ended.
 const ENDED: u32 = u32::MAX;
@@ -79,8 +86,8 @@ pub(crate) struct Record {
     /// Where this record is listed and whose cancellation it obeys.
     pub(crate) node: Arc<Node>,
     pub(crate) kind: Kind,
-    /// `CANCEL`, `ABORT` of this record alone; the node has its own.
-    flags: AtomicU8,
+    /// `CANCEL`, `ABORT` of this record alone; the node has its own. Above those the size of the future (`size`).
+    flags: AtomicU16,
     /// [`BELL`] and so on, to be asked without the lock of `inside`; changed under it.
     has: AtomicU8,
     born: AtomicU32,
@@ -89,9 +96,9 @@ pub(crate) struct Record {
     /// What the task waits for: a [`Wait`] packed into a word, 0 if unknown (a foreign future, or running).
     wait: AtomicU64,
     waited_from: AtomicU32,
-    /// Sections in progress inside this task that hold off dropping at a cancel (see `Shield`).
-    shields: AtomicU32,
-    /// Parked waits of ours in this task, its strands included; and how often it is lent, times [`ONE_LENT`]. Of a record that
+    /// When the last poll ended, on the coarse clock.
+    idle_from: AtomicU32,
+    /// Parked waits of ours in this task, its strands included; and how often it is lent, in the upper half (`signals`). Of a record that
     /// belongs to no task of ours: in this strand alone.
     leaves: AtomicU32,
     inside: Mutex<Inside>,
@@ -122,36 +129,10 @@ struct Extra {
     channels: Weaks<dyn ObservedChannel>,
     /// What the polls took, if that is measured.
     times: Option<Times>,
-}
-
-/// References to things that come and go. The dead are swept when they may be half of it: a constant cost per insert.
-struct Weaks<T: ?Sized> {
-    list: Vec<Weak<T>>,
-    sweep_at: usize,
-}
-
-impl<T: ?Sized> Default for Weaks<T> {
-    fn default() -> Self {
-        Self { list: Vec::new(), sweep_at: 0 }
-    }
-}
-
-impl<T: ?Sized> Weaks<T> {
-    fn insert(&mut self, one: Weak<T>) {
-        if self.list.len() >= self.sweep_at {
-            self.list.retain(|known| known.strong_count() > 0);
-            self.sweep_at = 2 * self.list.len() + 1;
-        }
-        self.list.push(one);
-    }
-
-    fn any_living(&self) -> bool {
-        self.list.iter().any(|known| known.strong_count() > 0)
-    }
-
-    fn living(&self) -> Vec<Arc<T>> {
-        self.list.iter().filter_map(Weak::upgrade).collect()
-    }
+    /// Sections in progress inside this task that hold off dropping at a cancel (see `Shield`).
+    shields: u32,
+    /// Of a supervised child: which of its lives this is.
+    generation: u64,
 }
 
 impl Record {
@@ -161,13 +142,13 @@ impl Record {
             site,
             node,
             kind,
-            flags: AtomicU8::new(0),
+            flags: AtomicU16::new(0),
             has: AtomicU8::new(0),
             born: AtomicU32::new(clock::coarse_millis()),
             polls: AtomicU32::new(0),
             wait: AtomicU64::new(0),
             waited_from: AtomicU32::new(0),
-            shields: AtomicU32::new(0),
+            idle_from: AtomicU32::new(0),
             leaves: AtomicU32::new(0),
             inside: Mutex::default(),
         })
@@ -187,7 +168,6 @@ impl Record {
         self.has.store(0, Ordering::Relaxed);
         self.polls.store(0, Ordering::Relaxed);
         self.wait.store(0, Ordering::Relaxed);
-        self.shields.store(0, Ordering::Relaxed);
         self.leaves.store(0, Ordering::Relaxed);
         true
     }
@@ -205,17 +185,20 @@ impl Record {
     /// `CANCEL` and `ABORT` as this record sees them: its own and its node's.
     pub(crate) fn flags(&self) -> u32 {
         // Acquire: pairs with the AcqRel in `Node::cancel_because` and `Record::cancel`; whoever sees the flag sees the cause.
-        u32::from(self.flags.load(Ordering::Acquire)) | self.node.flags()
+        self.own_flags() | self.node.flags()
+    }
+
+    fn own_flags(&self) -> u32 {
+        u32::from(self.flags.load(Ordering::Acquire)) & (CANCEL | ABORT)
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
         self.flags() & (CANCEL | ABORT) != 0
     }
 
-    /// Whether this record was cancelled and its node was not.
+    /// Whether this record was cancelled before its node was, if that was at all.
     pub(crate) fn was_cancelled_alone(&self) -> bool {
-        u32::from(self.flags.load(Ordering::Acquire)) & CANCEL != 0
-            && self.node.flags() & (CANCEL | ABORT) == 0
+        self.own_flags() & CANCEL != 0
     }
 
     /// Why it was cancelled.
@@ -239,11 +222,22 @@ impl Record {
     }
 
     /// Cancels (or aborts) this record and every context opened inside it; shielded sections are spared by a cancel.
+    ///
+    /// The first cause wins: who was cancelled with its node keeps that one, and a cancel adds nothing to it.
     pub(crate) fn cancel(self: &Arc<Self>, bits: u32, cause: &Cause) {
-        let why = Cancelled::at(cause.clone(), "task", self.site);
-        self.with_extra(|extra| _ = extra.cause.get_or_insert_with(|| why.clone()));
+        let own = bits & !self.node.flags();
+        if own == 0 {
+            return; // the node's cancel has told everybody
+        }
+        let why = match self.node.why() {
+            Some(why) => why,
+            None => {
+                let why = Cancelled::at(cause.clone(), "task", self.site);
+                self.with_extra(|extra| extra.cause.get_or_insert(why).clone())
+            }
+        };
         #[expect(clippy::cast_possible_truncation, reason = "there are two")]
-        let flags = bits as u8;
+        let flags = own as u16;
         if self.flags.fetch_or(flags, Ordering::AcqRel) & flags == flags {
             return; // everybody was told; to wake them once more would list their leaves once more
         }
@@ -291,6 +285,18 @@ impl Record {
         };
     }
 
+    /// To be called before `mark_ended`, if the task comes to an error or a panic that its scope gets.
+    #[cold]
+    pub(crate) fn mark_failed(&self) {
+        let _inside = self.inside.lock_unpoisoned();
+        self.change_has(FAILED, 0);
+    }
+
+    /// Why it has come to no value.
+    pub(crate) fn why_no_value(&self) -> Cancelled {
+        if self.has(FAILED) { Cancelled::new(Cause::Failed) } else { self.cancelled() }
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         self.polls.load(Ordering::Relaxed) == ENDED
     }
@@ -315,6 +321,7 @@ impl Record {
     }
 
     pub(crate) fn poll_ends(&self) {
+        self.idle_from.store(clock::coarse_millis(), Ordering::Relaxed); // a load and a store: no clock is read
         // Release: pairs with the Acquire in `signals`; who sees an even number sees the clones of wakers made before it.
         self.polls.store(self.polls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     }
@@ -338,197 +345,18 @@ impl Record {
         self.polls.load(Ordering::Relaxed) / 2
     }
 
-    /// The first poll of a task was pending: how to wake it from here on.
-    pub(crate) fn hang_bell(&self, bell: Arc<Bell>, task: &Waker) {
-        bell.hang(task);
-        let was_rung = {
-            let mut inside = self.inside.lock_unpoisoned();
-            let was_rung = self.has(RUNG);
-            self.change_has(BELL, RUNG);
-            inside.bell = Some(bell);
-            was_rung
-        };
-        if was_rung {
-            self.wake(); // the one who could not do it is gone
-        }
+    /// How long ago its last poll ended; none before the first, and while it is polled.
+    pub(crate) fn idle(&self) -> Option<Duration> {
+        (self.polls() > 0 && !self.is_running()).then(|| clock::since(self.idle_from.load(Ordering::Relaxed)))
     }
 
-    /// A strand is pending that is woken with its task.
-    pub(crate) fn remember_nobody(&self) {
-        if !self.has(AT_HOME) {
-            let stale = {
-                let mut inside = self.inside.lock_unpoisoned();
-                let in_doubt = self.has(IN_DOUBT);
-                self.change_has(AT_HOME, BELL | IN_DOUBT);
-                inside.bell.take().map(|stale| (stale, in_doubt))
-            };
-            self.keep_if_in_doubt(stale);
-        }
+    /// This task is a supervised child's life of that number.
+    pub(crate) fn set_generation(&self, generation: u64) {
+        self.with_extra(|extra| extra.generation = generation);
     }
 
-    /// A strand is pending that is polled by somebody else than its task: how to wake it.
-    pub(crate) fn remember_waker(&self, waker: &Waker) {
-        let stale = {
-            let mut inside = self.inside.lock_unpoisoned();
-            let in_doubt = self.has(IN_DOUBT);
-            self.change_has(BELL, IN_DOUBT | AT_HOME);
-            match &inside.bell {
-                Some(known) if known.tells(waker) => return,
-                _ => inside.bell.replace(Bell::of(waker.clone())).map(|stale| (stale, in_doubt)),
-            }
-        };
-        self.keep_if_in_doubt(stale);
-    }
-
-    /// In the first poll a leaf may have put a combinator's waker down as the strand's (see `remember_leaf`): keep it too.
-    fn keep_if_in_doubt(&self, stale: Option<(Arc<Bell>, bool)>) {
-        if let Some((stale, true)) = stale {
-            self.list_leaf(waker(stale));
-        }
-    }
-
-    /// Puts down the waker of a parking leaf, which is not the task's own. Returns a key if it has a list entry of its own, to be
-    /// taken back later.
-    pub(crate) fn remember_leaf(&self, waker: &Waker) -> Option<u64> {
-        if self.kind == Kind::Strand {
-            let mut inside = self.inside.lock_unpoisoned();
-            match &inside.bell {
-                Some(known) if known.tells(waker) => return None,
-                Some(_) => {}
-                None if self.has(AT_HOME) => {}
-                // First poll: most probably this is the strand's waker. If not, that is mended when the poll ends.
-                None => {
-                    inside.bell = Some(Bell::of(waker.clone()));
-                    self.change_has(BELL | IN_DOUBT, 0);
-                    return None;
-                }
-            }
-        }
-        Some(self.list_leaf(waker.clone()))
-    }
-
-    fn list_leaf(&self, waker: Waker) -> u64 {
-        self.with_extra(|extra| {
-            let key = extra.next_leaf;
-            extra.next_leaf += 1;
-            extra.leaves.push_back((key, waker));
-            key
-        })
-    }
-
-    /// The leaf is polled again, perhaps with another waker: it may have moved from one combinator to another.
-    pub(crate) fn renew_leaf(&self, key: u64, waker: &Waker) {
-        let stale = self.look_extra(|extra| {
-            let at = extra.leaves.binary_search_by_key(&key, |(known, _)| *known).ok()?;
-            let known = &mut extra.leaves[at].1;
-            (!known.will_wake(waker)).then(|| std::mem::replace(known, waker.clone()))
-        });
-        drop(stale); // outside the lock, as below
-    }
-
-    pub(crate) fn forget_leaf(&self, key: u64) {
-        let forgotten = self.look_extra(|extra| {
-            let at = extra.leaves.binary_search_by_key(&key, |(known, _)| *known).ok()?;
-            extra.leaves.remove(at)
-        });
-        drop(forgotten); // outside the lock: a foreign waker's drop is user code
-    }
-
-    /// Wakes the task and every leaf that listens with a waker of its own.
-    pub(crate) fn wake(&self) {
-        // Pairs with the fence in `track`: either we see the waker, or the task sees the flag that was raised before this call.
-        fence(Ordering::SeqCst);
-        let (bell, leaves, followers) = {
-            let inside = self.inside.lock_unpoisoned();
-            if inside.bell.is_none() {
-                self.change_has(RUNG, 0);
-            }
-            let extra = inside.extra.as_ref();
-            let followers = extra.and_then(|extra| extra.followed.as_ref());
-            let followers = followers.map(|followed| Arc::clone(followed.followers()));
-            let leaves: Option<Vec<_>> =
-                extra.map(|extra| extra.leaves.iter().map(|(_, waker)| waker.clone()).collect());
-            (inside.bell.clone(), leaves.unwrap_or_default(), followers)
-        };
-        if let Some(followers) = followers.filter(|_| self.is_cancelled()) {
-            followers.raise(|| self.cancelled());
-        }
-        match bell {
-            Some(bell) => bell.ring(),
-            None if self.kind == Kind::Strand => self.wake_task(),
-            None => {}
-        }
-        leaves.into_iter().for_each(Waker::wake);
-    }
-
-    /// Wakes the task this strand is polled by.
-    fn wake_task(&self) {
-        let Some(task) = self.task() else { return };
-        let bell = {
-            let inside = task.inside.lock_unpoisoned();
-            if inside.bell.is_none() {
-                task.change_has(RUNG, 0);
-            }
-            inside.bell.clone()
-        };
-        if let Some(bell) = bell {
-            bell.ring();
-        }
-    }
-
-    // ---- what a detector on another thread can know
-
-    /// What this task shows of itself. Taken twice and equal, with [`is_quiescent`](Signals::is_quiescent), nothing has happened
-    /// in the task in between, and nothing but its `leaves` waits of ours, a cancel, or, if `foreign`, somebody unknown, can wake it.
-    pub(crate) fn signals(&self) -> Signals {
-        // Acquire: pairs with the Release in `poll_ends`: all that the polls up to here did is seen, clones and leaves.
-        let polls = self.polls.load(Ordering::Acquire);
-        let leaves = self.leaves.load(Ordering::Relaxed);
-        let unknown = Words { wakes: 0, seen: 0, foreign: true };
-        let is_task = matches!(self.kind, Kind::Task | Kind::Daemon);
-        let words = if is_task && is_between_polls(polls) {
-            let inside = self.inside.lock_unpoisoned();
-            inside.bell.as_ref().map_or(unknown, Bell::words)
-        } else {
-            unknown
-        };
-        Signals {
-            polls,
-            wakes: words.wakes,
-            seen: words.seen,
-            leaves,
-            foreign: words.foreign || leaves >= ONE_LENT,
-        }
-    }
-
-    /// A wait of this task has parked.
-    pub(crate) fn add_leaf(&self) {
-        // Relaxed: in a poll, which `polls` publishes; elsewhere, when a future has moved, a lost moment costs a proof.
-        self.leaves.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn remove_leaf(&self) {
-        self.leaves.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// A strand or a context of this task is polled by another: this one cannot be judged by its own words.
-    pub(crate) fn went_away(&self) {
-        self.leaves.fetch_add(ONE_LENT, Ordering::Relaxed);
-    }
-
-    /// As `went_away` of its task, on behalf of this strand, until it ends.
-    pub(crate) fn lend(&self) {
-        if !self.has(LENT) {
-            if let Some(task) = self.task() {
-                task.went_away();
-                let _inside = self.inside.lock_unpoisoned();
-                self.change_has(LENT, 0);
-            }
-        }
-    }
-
-    pub(crate) fn came_back(&self) {
-        self.leaves.fetch_sub(ONE_LENT, Ordering::Relaxed);
+    pub(crate) fn generation(&self) -> Option<u64> {
+        self.look_extra(|extra| extra.generation).filter(|generation| *generation > 0)
     }
 
     /// The task of ours that this record belongs to, if it is one's.
@@ -559,17 +387,20 @@ impl Record {
     // ---- shields
 
     pub(crate) fn shield(&self) {
-        self.shields.fetch_add(1, Ordering::Relaxed);
+        self.with_extra(|extra| extra.shields += 1);
     }
 
     /// Returns whether it was the last.
     pub(crate) fn unshield(&self) -> bool {
-        self.shields.fetch_sub(1, Ordering::Relaxed) == 1
+        self.with_extra(|extra| {
+            extra.shields -= 1;
+            extra.shields == 0
+        })
     }
 
-    /// Relaxed: mostly changed within the poll before. For what is lowered elsewhere there are fences; see the drop of `Shield`.
+    /// Mostly changed within the poll before. For what is lowered elsewhere there are fences; see the drop of `Shield`.
     pub(crate) fn is_shielded(&self) -> bool {
-        self.shields.load(Ordering::Relaxed) > 0
+        self.look_extra(|extra| extra.shields > 0).unwrap_or_default()
     }
 
     // ---- what was opened here
@@ -648,116 +479,13 @@ pub(crate) fn task_around(record: &Arc<Record>) -> Option<&Arc<Record>> {
     Some(at)
 }
 
-/// Whether a task with this `polls` has been polled, and is neither being polled nor gone.
-fn is_between_polls(polls: u32) -> bool {
-    polls != 0 && polls % 2 == 0
-}
+#[cfg(all(test, not(any(bowline_loom, bowline_shuttle))))]
+mod tests {
+    use super::*;
 
-/// What a task shows of itself to a detector on another thread; see [`Record::signals`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Signals {
-    /// Twice the number of its polls, plus one while it is polled.
-    pub(crate) polls: u32,
-    /// How often it was woken by somebody unknown, or by a cancel.
-    pub(crate) wakes: u32,
-    /// `wakes` as its last poll began.
-    pub(crate) seen: u32,
-    /// Parked waits of ours.
-    pub(crate) leaves: u32,
-    /// Whether somebody unknown can wake it.
-    pub(crate) foreign: bool,
-}
-
-impl Signals {
-    /// Whether it is parked, and not about to be polled because somebody unknown, or a cancel, has woken it. What a wait of ours has
-    /// been granted stands in the books of what it waits at.
-    pub(crate) fn is_quiescent(&self) -> bool {
-        is_between_polls(self.polls) && self.wakes == self.seen
+    #[test]
+    fn a_record_is_no_larger_than_its_size_class() {
+        // With the counts of its `Arc` 112 bytes, a class of the allocators. A word more costs 16 bytes per task.
+        assert_eq!(size_of::<Record>(), 96);
     }
-}
-
-/// How many ids a thread takes from the shared counter at once.
-const IDS_PER_BLOCK: u64 = 256;
-
-/// Ids of tasks, strands, nodes and queues: unique in the process, dense enough for people.
-pub(crate) fn next_id() -> u64 {
-    use std::sync::atomic::AtomicU64; // outlives a model's run
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    thread_local! {
-        static BLOCK: std::cell::Cell<(u64, u64)> = const { std::cell::Cell::new((0, 0)) };
-    }
-    BLOCK.with(|block| {
-        let (next, end) = block.get();
-        let (next, end) = if next < end {
-            (next, end)
-        } else {
-            let start = NEXT.fetch_add(IDS_PER_BLOCK, Ordering::Relaxed);
-            (start + 1, start + 1 + IDS_PER_BLOCK)
-        };
-        block.set((next + 1, end));
-        next
-    })
-}
-
-// `ManuallyDrop`: a thread-local without a destructor costs no check per access. Nothing is lost by it, since whoever enters
-// also leaves.
-type Current = RefCell<ManuallyDrop<Option<Arc<Record>>>>;
-
-#[cfg(not(bowline_loom))]
-crate::sync::thread_local! {
-    static CURRENT: Current = const { RefCell::new(ManuallyDrop::new(None)) };
-}
-#[cfg(bowline_loom)]
-crate::sync::thread_local! {
-    static CURRENT: Current = RefCell::new(ManuallyDrop::new(None));
-}
-
-/// Makes `record` the ambient one and returns the former.
-#[inline]
-pub(crate) fn replace_current(record: Option<Arc<Record>>) -> Option<Arc<Record>> {
-    CURRENT.with(|current| ManuallyDrop::into_inner(current.replace(ManuallyDrop::new(record))))
-}
-
-/// Runs `f` with the record behind `slot` as the ambient one. The pointer is moved, not counted, and moved back even if
-/// `f` panics.
-#[inline]
-pub(crate) fn enter<R>(slot: &mut Option<Arc<Record>>, f: impl FnOnce() -> R) -> R {
-    struct Restore<'a> {
-        slot: &'a mut Option<Arc<Record>>,
-        previous: Option<Arc<Record>>,
-    }
-    impl Drop for Restore<'_> {
-        #[inline]
-        fn drop(&mut self) {
-            *self.slot = replace_current(self.previous.take());
-        }
-    }
-    put_off::open_all();
-    let previous = replace_current(slot.take());
-    let _restore = Restore { slot, previous };
-    f()
-}
-
-/// The record of whoever is being polled on this thread, if it is ours.
-pub(crate) fn current() -> Option<Arc<Record>> {
-    put_off::open_all();
-    CURRENT.with(|current| Option::clone(&current.borrow()))
-}
-
-/// Looks at the current record without taking a reference. `look` must not run user code (invariant 2).
-#[inline]
-pub(crate) fn with_current<R>(look: impl FnOnce(Option<&Arc<Record>>) -> R) -> R {
-    put_off::open_all();
-    with_nearest(look)
-}
-
-/// As [`with_current`], for what contexts that are put off have in common with the one below them: whether it is cancelled and
-/// why, whose task it is, and what values there are.
-#[inline]
-pub(crate) fn with_nearest<R>(look: impl FnOnce(Option<&Arc<Record>>) -> R) -> R {
-    CURRENT.with(|current| look(current.borrow().as_ref()))
-}
-
-pub(crate) fn inside_task() -> bool {
-    CURRENT.with(|current| current.try_borrow().is_ok_and(|current| current.is_some()))
 }
