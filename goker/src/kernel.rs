@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bowline::Cancelled;
+use serde::Serialize;
 
 /// How a task of a kernel ends. An error is a cancel and nothing else: in Go no task takes its siblings with it.
 pub type End = Result<(), Cancelled>;
@@ -26,7 +27,8 @@ pub struct Kernel {
 }
 
 /// What ends a bug, or reveals it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Class {
     /// It must be detected at run time, whatever the interface is.
     D,
@@ -66,7 +68,8 @@ pub struct Form {
 }
 
 /// The ways in which kernels are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Literally, with plain tokio: the base line. It runs in a world without Bowline.
     Tokio,
@@ -180,8 +183,8 @@ pub struct Dead {
     pub tasks: &'static [&'static str],
     /// The names of the resources they wait at, sorted. A task waited for is none.
     pub resources: &'static [&'static str],
-    /// The weakest proof that counts.
-    pub tier: Tier,
+    /// What the proof rests on, its weakest part; `None` if that is not known beforehand.
+    pub tier: Option<Tier>,
 }
 
 /// What a proof rests on, strongest first.
@@ -198,10 +201,28 @@ pub enum Tier {
 }
 
 impl Dead {
-    /// Tasks and the resources they wait at, both sorted, with a proof by the holders of shared objects or a better one.
+    /// Tasks and the resources they wait at, both sorted, with a proof by exact owners.
     #[must_use]
     pub const fn new(tasks: &'static [&'static str], resources: &'static [&'static str]) -> Self {
-        Self { tasks, resources, tier: Tier::Shared }
+        Self { tasks, resources, tier: Some(Tier::Exact) }
+    }
+
+    /// Tasks that are named elsewhere, with any proof.
+    #[must_use]
+    pub const fn any() -> Self {
+        Self { tasks: &[], resources: &[], tier: None }
+    }
+
+    /// The same, proved by the ends that are bound to tasks.
+    #[must_use]
+    pub const fn bound(self) -> Self {
+        Self { tier: Some(Tier::Bound), ..self }
+    }
+
+    /// The same, proved by the holders of shared objects.
+    #[must_use]
+    pub const fn shared(self) -> Self {
+        Self { tier: Some(Tier::Shared), ..self }
     }
 }
 

@@ -18,7 +18,7 @@
 //! | [`judge`] | what the detector says, compared with that |
 //! | [`seeded`], [`threads`] | one run under a seed on a paused clock; one on real threads |
 //! | [`generator`] | random programs as real tasks, and an interpreter that knows what can be left of them |
-//! | [`score`] | runs all of it, and prints the table beside published ones |
+//! | [`score`], [`summary`] | run all of it, and print what it comes to beside published figures |
 //!
 //! # Running it
 //!
@@ -34,6 +34,7 @@ pub mod kernels;
 pub mod oracle;
 pub mod score;
 pub mod seeded;
+pub mod summary;
 pub mod threads;
 pub mod unwritable;
 

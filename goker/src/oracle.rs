@@ -1,8 +1,9 @@
 //! What stands still: found out by watching tasks for longer than any of their timers, without asking the detector.
 //!
-//! A task that is dead is never polled again, but for one the detector wakes to see whether it looks at what it was granted. So whoever was called dead at some moment and was polled later was called so
-//! wrongly, whatever else is known of the program; and who was not polled for [`HORIZON`] on a paused clock, on which nothing
-//! is slow, and still has not ended, never will.
+//! A task that is dead is never polled again. One that was granted what it does not look at is woken by the detector, to see
+//! whether it will; that is over before it is called dead. So whoever was called so at some moment and was polled later was called
+//! so wrongly, whatever else is known of the program; and who was not polled for [`HORIZON`] on a paused clock, on which
+//! nothing is slow, and still has not ended, never will.
 //!
 //! # Invariants
 //!

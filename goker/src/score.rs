@@ -1,4 +1,4 @@
-//! Runs every form, counts, and prints the table.
+//! Runs every form, counts, and prints the tables and what they come to.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
@@ -7,21 +7,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::generator::{self, NAMES, Program};
 use crate::seeded::{self, Outcome, Watched};
 use crate::{Class, Dead, Expected, Form, Kernel, Kind, bare, kernels, threads};
 
+/// Told how much is done, of how much.
+pub type Progress<'a> = &'a (dyn Fn(usize, usize) + Sync);
+
 /// The counts of one form.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// Origin of the bug.
     pub kernel: &'static str,
     /// What becomes of it.
     pub class: Class,
+    /// Spawn sites at which a task can end up dead.
+    pub sites: u32,
     /// The form.
     pub form: String,
-    /// Plain tokio, in which nobody can prove anything.
-    pub bare: bool,
+    /// Which way it is written in.
+    pub kind: Kind,
     /// How often it was run.
     pub runs: u64,
     /// In how many of them tasks stood still for ever.
@@ -46,7 +53,8 @@ impl Row {
             kernel: kernel.name,
             class: kernel.class,
             form: form.label(),
-            bare: form.kind == Kind::Tokio,
+            sites: kernel.sites,
+            kind: form.kind,
             runs: 0,
             manifested: 0,
             ended: 0,
@@ -134,8 +142,8 @@ const CORES: usize = 2;
 /// How many at a time on real threads.
 const SIDE_BY_SIDE: usize = 8;
 
-/// Rows, and what they come to.
-#[derive(Clone, Debug, Default)]
+/// Rows, one per form.
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Table {
     /// One per form.
     pub rows: Vec<Row>,
@@ -144,14 +152,14 @@ pub struct Table {
 impl Table {
     /// Runs all forms of kernels whose name contains `filter` under so many seeds each.
     #[must_use]
-    pub fn by_seed(filter: &str, schedules: u64) -> Self {
-        Self::of(filter, CORES, |kernel, form| Some(by_seed(kernel, form, schedules)))
+    pub fn by_seed(filter: &str, schedules: u64, progress: Progress<'_>) -> Self {
+        Self::of(filter, CORES, progress, |kernel, form| Some(by_seed(kernel, form, schedules)))
     }
 
     /// Runs the same on real threads, plain tokio left out.
     #[must_use]
-    pub fn on_threads(filter: &str, workers: &[usize], times: u64) -> Self {
-        Self::of(filter, SIDE_BY_SIDE, |kernel, form| {
+    pub fn on_threads(filter: &str, workers: &[usize], times: u64, progress: Progress<'_>) -> Self {
+        Self::of(filter, SIDE_BY_SIDE, progress, |kernel, form| {
             seeded::runs(form).then(|| on_threads(kernel, form, workers, times))
         })
     }
@@ -160,6 +168,7 @@ impl Table {
     fn of(
         filter: &str,
         at_once: usize,
+        progress: Progress<'_>,
         row: impl Fn(&'static Kernel, &'static Form) -> Option<Row> + Sync,
     ) -> Self {
         let kernels: Vec<_> = kernels::all().filter(|kernel| kernel.name.contains(filter)).collect();
@@ -171,7 +180,9 @@ impl Table {
                         Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, kernels.get(at)?)))
                     {
                         let rows: Vec<_> = kernel.forms.iter().filter_map(|form| row(kernel, form)).collect();
-                        done.lock().expect("nobody panics with it").push((at, rows));
+                        let mut done = done.lock().expect("nobody panics with it");
+                        done.push((at, rows));
+                        progress(done.len(), kernels.len());
                     }
                 });
             }
@@ -187,12 +198,12 @@ impl Table {
         self.rows.iter().all(Row::is_clean)
     }
 
-    /// The median time from standing still to a proof.
+    /// The times from standing still to a proof, in order.
     #[must_use]
-    pub fn median_latency(&self) -> Option<Duration> {
+    pub fn latencies(&self) -> Vec<Duration> {
         let mut all: Vec<_> = self.rows.iter().flat_map(|row| row.latencies.iter().copied()).collect();
         all.sort_unstable();
-        all.get(all.len() / 2).copied()
+        all
     }
 }
 
@@ -207,7 +218,8 @@ impl fmt::Display for Table {
         for row in &self.rows {
             let Row { kernel, form, runs, manifested, ended, wrong, .. } = row;
             let class = format!("{:?}", row.class);
-            let of_detector = |count: u64| if row.bare { "-".to_owned() } else { count.to_string() };
+            let of_detector =
+                |count: u64| if row.kind == Kind::Tokio { "-".to_owned() } else { count.to_string() };
             writeln!(
                 text,
                 "{kernel:<22} {class:<10} {form:<26} {runs:>7} {manifested:>10} {ended:>7} {:>7} {:>7} {wrong:>6}",
@@ -221,7 +233,7 @@ impl fmt::Display for Table {
 }
 
 /// Random programs, and what came of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Generated {
     /// How many there were.
     pub programs: u64,
@@ -240,9 +252,13 @@ pub struct Generated {
 impl Generated {
     /// Runs the programs of these seeds, each under tokio's own order and two others.
     #[must_use]
-    pub fn run(programs: Range<u64>) -> Self {
+    pub fn run(programs: Range<u64>, progress: Progress<'_>) -> Self {
         let mut generated = Self::default();
-        programs.for_each(|number| generated.add(number));
+        let all = programs.clone().count();
+        for (done, number) in programs.enumerate() {
+            generated.add(number);
+            progress(done + 1, all);
+        }
         generated
     }
 
@@ -278,7 +294,7 @@ impl Generated {
             return None;
         }
         self.left += 1;
-        match watched.proof(&Dead::new(&[], &[])) {
+        match watched.proof(&Dead::any()) {
             Outcome::Proved { .. } => self.proved += 1,
             Outcome::Missed(note) => return Some(format!("missed: {note}")),
             _ => {}
@@ -297,8 +313,3 @@ impl fmt::Display for Generated {
         notes.iter().try_for_each(|note| writeln!(f, "  {note}"))
     }
 }
-
-/// What others have published, in the same measure as far as there is one.
-pub const PUBLISHED: &str = "\
-published: goleak 43 of 68 blocking kernels (63.2 %), go-deadlock 28 of 68 (41.2 %), dingo-hunter 1 of 68 (1.5 %);
-           GOLF 94.8 % of 121 sites, of which it found 107 in every run";

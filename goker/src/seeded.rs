@@ -34,7 +34,7 @@ pub enum Outcome {
         /// When it had said so first, on the run's clock.
         after: Duration,
     },
-    /// Tasks stood still for ever, and there is no detector to be asked.
+    /// Tasks stood still for ever, and nobody could know it.
     Unjudged,
     /// Tasks stood still for ever, and what the detector said was not it.
     Missed(String),
@@ -48,6 +48,8 @@ pub enum Outcome {
 #[derive(Clone, Debug)]
 pub struct Watched {
     probes: Vec<Probe>,
+    /// What was left after the cancel: tasks, waiters, and permits in the hands of those. It is to be nothing.
+    remains: Vec<String>,
     /// What is left when nothing moves any more.
     pub left: Left,
 }
@@ -82,13 +84,15 @@ pub fn observe(name: &'static str, seed: u64, program: Pin<Box<dyn Future<Output
     // Pools are told of the panics of their jobs, and supervisors of those of their children.
     let options = Options { start_paused: true, seed, allow_panics: true, ..Options::new(name) };
     let watched = harness::run(options, async move {
-        scope("driver", async |s| {
+        let mut watched = scope("driver", async |s| {
             let program = s.spawn("T0", program);
             let watched = watch().await;
             program.cancel("judged");
             watched
         })
-        .await
+        .await?;
+        watched.remains = watched.remaining();
+        Ok::<_, Cancelled>(watched)
     });
     watched.expect("nobody cancels the driver")
 }
@@ -105,7 +109,7 @@ async fn watch() -> Result<Watched, Cancelled> {
         at = next;
         probes.push(probe(at));
         if probes[probes.len() - 1].seen.is_empty() {
-            return Ok(Watched { probes, left: Left::default() });
+            return Ok(Watched { probes, remains: Vec::new(), left: Left::default() });
         }
     }
     // Whom the last question has woken is to be asleep again.
@@ -115,18 +119,37 @@ async fn watch() -> Result<Watched, Cancelled> {
     let seen = look();
     let left = Left::between(&before, &seen);
     probes.push(Probe { seen, ..probe(at + SETTLES + HORIZON) });
-    Ok(Watched { probes, left })
+    Ok(Watched { probes, remains: Vec::new(), left })
 }
 
 fn probe(at: Duration) -> Probe {
-    let mut findings = judge::ask_now().unwrap_or_default();
+    let mut findings = judge::ask_now();
     let seen = look();
     judge::of_run(&mut findings, &seen);
     Probe { at, seen, findings }
 }
 
 impl Watched {
+    /// What there is of the run's tasks, now that it was cancelled.
+    fn remaining(&self) -> Vec<String> {
+        let of_run = |task: Option<u64>| {
+            task.is_some_and(|task| self.probes.iter().any(|probe| probe.seen.contains_key(&task)))
+        };
+        let mut remains: Vec<_> = look().values().map(|task| format!("task {}", task.name)).collect();
+        for resource in bowline::contended() {
+            let waiters = resource.waiters.iter().filter(|waiter| of_run(waiter.task)).count();
+            let holders = resource.holders.iter().filter(|holder| of_run(holder.task)).count();
+            if waiters + holders > 0 {
+                remains.push(format!("{waiters} waiters and {holders} holders at {}", resource.name));
+            }
+        }
+        remains
+    }
+
     fn judge(&self, form: &Form) -> Outcome {
+        if !self.remains.is_empty() {
+            return Outcome::Broken(format!("after the cancel there are still {:?}", self.remains));
+        }
         if let Some(wrong) = self.false_report(Some(form)) {
             return Outcome::False(wrong);
         }
@@ -168,8 +191,7 @@ impl Watched {
                 for task in finding.tasks.iter().filter(|task| !by_scope(task)) {
                     let then = probe.seen.get(&task.id).map(|seen| seen.polls);
                     let now = last.seen.get(&task.id).map(|seen| seen.polls);
-                    let has_moved = then != now && !(finding.is_woken && now.is_some());
-                    if then.is_none() || has_moved || self.left.alive.contains_key(&task.id) {
+                    if then.is_none() || then != now || self.left.alive.contains_key(&task.id) {
                         return Some(format!("{} at {:?} in: {}", task.name, probe.at, finding.text));
                     }
                 }
@@ -181,9 +203,6 @@ impl Watched {
     /// Compares what was said with `dead`, who is really left.
     #[must_use]
     pub fn proof(&self, dead: &Dead) -> Outcome {
-        if judge::ask_now().is_none() {
-            return Outcome::Unjudged;
-        }
         let mut last = String::new();
         for probe in &self.probes {
             match judge::fault(&probe.findings, dead, &self.left.stuck) {
@@ -212,36 +231,45 @@ mod tests {
     }
 
     /// A run in which T1 was called dead after three polls, and which looked so at its last two looks.
-    fn called_dead(before: &Picture, last: &Picture, is_woken: bool) -> Watched {
-        let (name, spawned_at) = ("T1".to_owned(), "kernel.rs:5".to_owned());
-        let called =
-            Called { id: 7, name, spawned_at, waits_at: "kernel.rs:9".to_owned(), op: "lock".to_owned() };
-        let (resources, text) = (vec!["m".to_owned()], String::new());
-        let finding = Finding { tasks: vec![called], resources, tier: crate::Tier::Exact, is_woken, text };
+    fn called_dead(before: &Picture, last: &Picture) -> Watched {
+        let wait = judge::Wait {
+            op: "lock".to_owned(),
+            on: 3,
+            place: "kernel.rs:9".to_owned(),
+            why: vec!["held by itself".to_owned()],
+        };
+        let called = Called {
+            id: 7,
+            name: "T1".to_owned(),
+            path: "T0/T1".to_owned(),
+            spawned_at: "kernel.rs:5".to_owned(),
+            waits: vec![wait],
+        };
+        let svm = judge::Named { id: 3, name: "m".to_owned(), place: "kernel.rs:1".to_owned() };
+        let finding = Finding {
+            tasks: vec![called],
+            resources: vec![svm],
+            is_circle: true,
+            closed_by: Some((7, "kernel.rs:9".to_owned())),
+            tier: crate::Tier::Exact,
+            text: String::new(),
+        };
         let probe = |at, seen: &Picture, findings| Probe { at, seen: seen.clone(), findings };
         let probes = vec![
             probe(Duration::ZERO, &picture(3), vec![finding]),
             probe(HORIZON, before, Vec::new()),
             probe(HORIZON * 2, last, Vec::new()),
         ];
-        Watched { probes, left: Left::between(before, last) }
+        Watched { probes, remains: Vec::new(), left: Left::between(before, last) }
     }
 
     #[test]
     fn who_was_called_dead_and_moved_later_was_called_so_wrongly() {
-        let is_false = |before, last| called_dead(&before, &last, false).false_report(None).is_some();
+        let is_false = |before, last| called_dead(&before, &last).false_report(None).is_some();
         assert!(!is_false(picture(3), picture(3)), "it never moved again");
         assert!(is_false(picture(3), picture(4)), "it moves still");
         assert!(is_false(picture(4), picture(4)), "it moved, and then stood still");
         assert!(is_false(picture(3), Picture::new()), "it ended");
-    }
-
-    #[test]
-    fn one_that_the_detector_wakes_may_be_polled_and_must_still_be_there_at_the_end() {
-        let is_false = |before, last| called_dead(&before, &last, true).false_report(None).is_some();
-        assert!(!is_false(picture(4), picture(4)));
-        assert!(is_false(picture(4), picture(5)));
-        assert!(is_false(picture(4), Picture::new()));
     }
 
     #[test]
@@ -250,15 +278,18 @@ mod tests {
             Box::pin(async { Ok(()) })
         }
         const FORM: Form = Form::always_dead(Kind::Lock, none, &[Dead::new(&["T1"], &[])]);
-        let run = called_dead(&picture(3), &picture(3), false);
+        let run = called_dead(&picture(3), &picture(3));
         assert!(matches!(run.judge(&FORM), Outcome::Proved { after: Duration::ZERO }));
         let ends = Form::ends(Kind::Fixed, none);
         assert!(matches!(run.judge(&ends), Outcome::Broken(_)), "it should have ended");
-        let nothing_left = Watched { probes: Vec::new(), left: Left::default() };
+        let nothing_left = Watched { probes: Vec::new(), remains: Vec::new(), left: Left::default() };
+        let remains = Watched { remains: vec!["task T1".to_owned()], ..nothing_left.clone() };
+        assert!(matches!(remains.judge(&ends), Outcome::Broken(_)), "it should be gone");
         assert!(matches!(nothing_left.judge(&FORM), Outcome::Broken(_)), "it should have stood still");
         assert_eq!(nothing_left.judge(&ends), Outcome::Ended);
         let silent = Watched {
             probes: vec![Probe { at: HORIZON, seen: picture(3), findings: Vec::new() }],
+            remains: Vec::new(),
             left: Left::between(&picture(3), &picture(3)),
         };
         assert!(matches!(silent.judge(&FORM), Outcome::Missed(_)));

@@ -84,7 +84,7 @@ async fn watch(form: &Form) -> Outcome {
     let mut alone = None;
     loop {
         sleep(LOOK).await;
-        let mut findings = judge::ask_standing().unwrap_or_default();
+        let mut findings = judge::ask_standing();
         let mut seen = look();
         seen.retain(|_, task| task.name != DRIVER);
         moves.note(&seen);
@@ -96,7 +96,7 @@ async fn watch(form: &Form) -> Outcome {
             for task in finding.tasks.iter().filter(|task| !judge::ends_by_scope(form, task)) {
                 // Dead is who does not move: whoever is called so and is polled again is not.
                 let polls = seen.get(&task.id).map(|seen| seen.polls);
-                let has_moved = *called.entry(task.id).or_insert(polls) != polls && !finding.is_woken;
+                let has_moved = *called.entry(task.id).or_insert(polls) != polls;
                 if has_moved || polls.is_none() {
                     return Outcome::False(format!("{} has moved in: {}", task.name, finding.text));
                 }
@@ -125,7 +125,6 @@ async fn watch(form: &Form) -> Outcome {
         left.alive = moving;
         match expected(form, &left) {
             Some(_) if matches!(form.expected, Expected::Unprovable(_)) => return Outcome::Unjudged,
-            Some(_) if judge::ask_standing().is_none() => return Outcome::Unjudged,
             Some(dead) if quiet(&left.stuck) >= PATIENCE => {
                 return Outcome::Missed(judge::fault(&findings, dead, &left.stuck).unwrap_or_default());
             }

@@ -92,3 +92,37 @@
 //! # .await
 //! # }).unwrap();
 //! ```
+
+/// The kernels that are here.
+pub const KERNELS: &[&str] = &[
+    "cockroach#10214",
+    "cockroach#16167",
+    "cockroach#9935",
+    "etcd#10492",
+    "etcd#6708",
+    "etcd#7492",
+    "grpc#1460",
+    "kubernetes#10182",
+    "kubernetes#26980",
+    "kubernetes#30872",
+    "kubernetes#6632",
+    "moby#28462",
+    "moby#36114",
+    "moby#4951",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Class, kernels};
+
+    #[test]
+    fn every_kernel_about_locks_is_told_of_and_no_other() {
+        let about_locks = kernels::all().filter(|kernel| matches!(kernel.class, Class::L | Class::O));
+        let mut names: Vec<_> = about_locks.map(|kernel| kernel.name).collect();
+        names.sort_unstable();
+        assert_eq!(names, KERNELS);
+        let told = include_str!("unwritable.rs").split("pub const").next().unwrap_or_default();
+        assert!(names.iter().all(|name| told.contains(name)));
+    }
+}

@@ -21,7 +21,11 @@ pub(super) static KERNEL: Kernel = Kernel {
     forms: &[
         Form::dead(Kind::Tokio, LITERAL, &[]),
         Form::ends(Kind::Moved, BODY),
-        Form::dead(Kind::Shared, BODY, &[Dead::new(&["T1", "T2"], &["callbacks", "events", "stop"])]),
+        Form::dead(
+            Kind::Shared,
+            BODY,
+            &[Dead::new(&["T1", "T2"], &["callbacks", "events", "stop"]).shared()],
+        ),
         Form::ends(Kind::Fixed, BODY),
         Form::ends(Kind::Slow, BODY),
     ],

@@ -16,8 +16,8 @@ pub(super) static KERNEL: Kernel = Kernel {
     sites: 2,
     forms: &[
         Form::dead(Kind::Tokio, LITERAL, &[]),
-        Form::dead(Kind::Moved, BODY, &[Dead::new(&["T0", "T1", "helper"], &["c"])]),
-        Form::dead(Kind::Shared, BODY, &[Dead::new(&["T0", "T1", "helper"], &["c"])]),
+        Form::dead(Kind::Moved, BODY, &[Dead::new(&["T0", "T1", "helper"], &["c"]).bound()]),
+        Form::dead(Kind::Shared, BODY, &[Dead::new(&["T0", "T1", "helper"], &["c"]).bound()]),
         Form::ends(Kind::Fixed, BODY),
         Form::ends(Kind::Slow, BODY),
     ],

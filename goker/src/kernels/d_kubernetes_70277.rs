@@ -10,7 +10,7 @@ use std::time::Duration;
 use bowline::{Cx, Either, Latch, RendezvousTx, scope, sleep};
 
 use crate::go::{select, try_give};
-use crate::{Class, Dead, End, Env, Form, Kernel, Kind, Run, Tier, bare};
+use crate::{Class, Dead, End, Env, Form, Kernel, Kind, Run, bare};
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "kubernetes#70277",
@@ -18,11 +18,7 @@ pub(super) static KERNEL: Kernel = Kernel {
     sites: 1,
     forms: &[
         Form::always_dead(Kind::Tokio, LITERAL, &[]),
-        Form::always_dead(
-            Kind::Moved,
-            BODY,
-            &[Dead { tasks: &["T0"], resources: &["stop"], tier: Tier::Bound }],
-        ),
+        Form::always_dead(Kind::Moved, BODY, &[Dead::new(&["T0"], &["stop"])]),
         Form::ends(Kind::Fixed, BODY),
         Form::ends(Kind::Slow, BODY),
     ],

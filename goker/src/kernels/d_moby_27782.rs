@@ -25,7 +25,7 @@ pub(super) static KERNEL: Kernel = Kernel {
     ],
 };
 
-const DEAD: Dead = Dead::new(&["T2", "T3"], &["c", "done", "events"]);
+const DEAD: Dead = Dead::new(&["T2", "T3"], &["c", "done", "events"]).shared();
 const BODY: Run = |env| Box::pin(body(env));
 const LITERAL: Run = |_| Box::pin(literal());
 

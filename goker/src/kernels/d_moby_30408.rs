@@ -22,7 +22,7 @@ pub(super) static KERNEL: Kernel = Kernel {
     ],
 };
 
-const DEAD: Dead = Dead::new(&["T0", "T1"], &["c", "done"]);
+const DEAD: Dead = Dead::new(&["T0", "T1"], &["c", "done"]).shared();
 const BODY: Run = |env| Box::pin(body(env));
 const LITERAL: Run = |_| Box::pin(literal());
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use bowline::{Either, Handle, scope};
 
 use crate::go::{Gate, give, select};
-use crate::{Class, Dead, End, Env, Form, Kernel, Kind, Run, Tier, bare};
+use crate::{Class, Dead, End, Env, Form, Kernel, Kind, Run, bare};
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "syncthing#5795",
@@ -24,7 +24,7 @@ pub(super) static KERNEL: Kernel = Kernel {
     ],
 };
 
-const DEAD: Dead = Dead { tasks: &["T0", "T2"], resources: &["stopped"], tier: Tier::Bound };
+const DEAD: Dead = Dead::new(&["T0", "T2"], &["stopped"]);
 const BODY: Run = |env| Box::pin(body(env, false));
 const JOINS: Run = |env| Box::pin(body(env, true));
 const LITERAL: Run = |_| Box::pin(literal());

@@ -18,7 +18,7 @@ use bowline::{Bound, Cancelled, Either, Mutex, Overflow, Semaphore, race, scope,
 use futures_util::StreamExt;
 use futures_util::stream;
 
-use crate::{Class, Dead, End, Env, Form, Kernel, Kind, Run, Tier, bare};
+use crate::{Class, Dead, End, Env, Form, Kernel, Kind, Run, bare};
 
 pub(super) static BY_REFERENCE: Kernel = Kernel {
     name: "futurelock: select",
@@ -43,7 +43,7 @@ pub(super) static ROOM: Kernel = Kernel {
         Form::always_dead(
             Kind::Moved,
             |env| Box::pin(room(env, What::Keep)),
-            &[Dead { tasks: &["T0", "T1"], resources: &["queue"], tier: Tier::Bound }],
+            &[Dead::new(&["T0", "T1"], &["queue"]).bound()],
         ),
         Form::ends(Kind::Fixed, |env| Box::pin(room(env, What::Drop))).variant("dropped"),
         Form::ends(Kind::Fixed, |env| Box::pin(room(env, What::GiveAway))).variant("own task"),
@@ -56,16 +56,12 @@ pub(super) static BUFFERED: Kernel = Kernel {
     class: Class::Futurelock,
     sites: 1,
     forms: &[
-        Form::always_dead(Kind::Lock, |env| Box::pin(in_turn(env)), &[Dead::new(&["T0"], &["s"])])
+        Form::always_dead(Kind::Lock, |env| Box::pin(in_turn(env)), &[Dead::new(&["T0"], &["s"]).shared()])
             .variant("in turn"),
         // A combinator with wakers of its own keeps the task's: only a program that stands still as a whole proves it.
         // Which permit goes where depends on who asks first.
-        Form::dead(
-            Kind::Lock,
-            |env| Box::pin(buffered(env)),
-            &[Dead { tasks: &["T0"], resources: &["s"], tier: Tier::ClosedWorld }],
-        )
-        .variant("buffered"),
+        Form::dead(Kind::Lock, |env| Box::pin(buffered(env)), &[Dead::new(&["T0"], &["s"]).shared()])
+            .variant("buffered"),
         Form::ends(Kind::Fixed, |env| Box::pin(in_turn(env))).variant("in turn"),
         Form::ends(Kind::Fixed, |env| Box::pin(buffered(env))).variant("buffered"),
         Form::ends(Kind::Slow, |env| Box::pin(buffered(env))),

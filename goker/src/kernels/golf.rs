@@ -12,11 +12,11 @@ use std::sync::LazyLock;
 use bowline::{Cancelled, FreeCount, FreeRendezvousRx, FreeRendezvousTx, Latch, Mutex, RwLock, scope};
 use tokio::time::Instant;
 
-use crate::{Class, Dead, End, Env, Form, Kernel, Kind, Tier, bare};
+use crate::{Class, Dead, End, Env, Form, Kernel, Kind, bare};
 
-const CHANNEL_DEAD: &[Dead] = &[Dead { tier: Tier::Bound, ..Dead::new(&["T1"], &["channel"]) }];
-const LOCK_DEAD: &[Dead] = &[Dead { tier: Tier::Exact, ..Dead::new(&["T1"], &["lock"]) }];
-const GROUP_DEAD: &[Dead] = &[Dead { tier: Tier::Bound, ..Dead::new(&["T1"], &["group"]) }];
+const CHANNEL_DEAD: &[Dead] = &[Dead::new(&["T1"], &["channel"]).bound()];
+const LOCK_DEAD: &[Dead] = &[Dead::new(&["T1"], &["lock"])];
+const GROUP_DEAD: &[Dead] = &[Dead::new(&["T1"], &["group"])];
 
 /// T1 receives from a channel to which nobody sends.
 pub(super) static CHANNEL: Kernel = Kernel {

@@ -24,9 +24,9 @@ pub(super) static KERNEL: Kernel = Kernel {
 };
 
 const DEAD: &[Dead] = &[
-    Dead::new(&["T0", "T1", "T2"], &["add", "tokens"]),
-    Dead::new(&["T0", "T1", "T3"], &["add", "tokens"]),
-    Dead::new(&["T0", "T1", "T4"], &["add", "tokens"]),
+    Dead::new(&["T0", "T1", "T2"], &["add", "tokens"]).bound(),
+    Dead::new(&["T0", "T1", "T3"], &["add", "tokens"]).bound(),
+    Dead::new(&["T0", "T1", "T4"], &["add", "tokens"]).bound(),
 ];
 const BODY: Run = |env| Box::pin(body(env));
 const LITERAL: Run = |_| Box::pin(literal());

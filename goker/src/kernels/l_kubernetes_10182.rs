@@ -21,8 +21,10 @@ pub(super) static KERNEL: Kernel = Kernel {
     ],
 };
 
-const DEAD: &[Dead] =
-    &[Dead::new(&["T1", "T2"], &["statuses", "updates"]), Dead::new(&["T1", "T3"], &["statuses", "updates"])];
+const DEAD: &[Dead] = &[
+    Dead::new(&["T1", "T2"], &["statuses", "updates"]).bound(),
+    Dead::new(&["T1", "T3"], &["statuses", "updates"]).bound(),
+];
 const BODY: Run = |env| Box::pin(body(env));
 const LITERAL: Run = |_| Box::pin(literal());
 

@@ -22,7 +22,7 @@ pub(super) static KERNEL: Kernel = Kernel {
     ],
 };
 
-const DEAD: Dead = Dead::new(&["T0", "T1", "T2"], &["q", "result", "stop"]);
+const DEAD: Dead = Dead::new(&["T0", "T1", "T2"], &["q", "result", "stop"]).shared();
 const BODY: Run = |env| Box::pin(body(env));
 const LITERAL: Run = |_| Box::pin(literal());
 

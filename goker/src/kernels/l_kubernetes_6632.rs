@@ -21,7 +21,7 @@ pub(super) static KERNEL: Kernel = Kernel {
     ],
 };
 
-const DEAD: Dead = Dead::new(&["T1", "T2"], &["reset", "w"]);
+const DEAD: Dead = Dead::new(&["T1", "T2"], &["reset", "w"]).bound();
 const BODY: Run = |env| Box::pin(body(env));
 const LITERAL: Run = |_| Box::pin(literal());
 

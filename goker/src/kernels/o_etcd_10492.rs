@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 
 use bowline::{RwLock, scope};
 
-use crate::{Class, Dead, End, Env, Form, Kernel, Kind, Run, Tier, bare};
+use crate::{Class, Dead, End, Env, Form, Kernel, Kind, Run, bare};
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "etcd#10492",
@@ -22,7 +22,7 @@ pub(super) static KERNEL: Kernel = Kernel {
     ],
 };
 
-const DEAD: Dead = Dead { tasks: &["T0"], resources: &["lessor"], tier: Tier::Exact };
+const DEAD: Dead = Dead::new(&["T0"], &["lessor"]);
 const BODY: Run = |env| Box::pin(body(env));
 const LITERAL: Run = |_| Box::pin(literal());
 

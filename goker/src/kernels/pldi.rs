@@ -92,7 +92,7 @@ pub(super) static CROSSED: Kernel = Kernel {
         Form::always_dead(
             Kind::Shared,
             |env| Box::pin(crossed(env)),
-            &[Dead::new(&["A", "A2", "B", "T0"], &["a"])],
+            &[Dead::new(&["A", "A2", "B", "T0"], &["a"]).shared()],
         ),
         Form::ends(Kind::Fixed, |env| Box::pin(crossed(env))),
         Form::ends(Kind::Slow, |env| Box::pin(crossed(env))),
@@ -107,7 +107,7 @@ pub(super) static LOST_NOTIFY: Kernel = Kernel {
     forms: &[
         // When the one who could notify is gone, the wait says so.
         Form::ends(Kind::Moved, |env| Box::pin(lost_notify(env))),
-        Form::dead(Kind::Shared, |env| Box::pin(lost_notify(env)), &[Dead::new(&["T1"], &["latch"])]),
+        Form::dead(Kind::Shared, |env| Box::pin(lost_notify(env)), &[Dead::new(&["T1"], &["latch"]).bound()]),
         Form::ends(Kind::Fixed, |env| Box::pin(lost_notify(env))),
         Form::ends(Kind::Slow, |env| Box::pin(lost_notify(env))),
     ],
@@ -140,7 +140,11 @@ pub(super) static LAST_HOLDER: Kernel = Kernel {
     sites: 2,
     forms: &[
         Form::ends(Kind::Moved, |env| Box::pin(last_holder(env))),
-        Form::dead(Kind::Shared, |env| Box::pin(last_holder(env)), &[Dead::new(&["T0", "T2"], &["dropped"])]),
+        Form::dead(
+            Kind::Shared,
+            |env| Box::pin(last_holder(env)),
+            &[Dead::new(&["T0", "T2"], &["dropped"]).bound()],
+        ),
         Form::ends(Kind::Fixed, |env| Box::pin(last_holder(env))),
         Form::ends(Kind::Slow, |env| Box::pin(last_holder(env))),
     ],

@@ -71,7 +71,7 @@ pub(super) static CONC_88: Kernel = Kernel {
         Form::always_dead(
             Kind::Shared,
             |env| Box::pin(waits_for_its_own_failure(env)),
-            &[Dead::new(&["T0", "job", "job", "job"], &["slots", "token"])],
+            &[Dead::new(&["T0", "job", "job", "job"], &["slots", "token"]).shared()],
         ),
         Form::ends(Kind::Fixed, |env| Box::pin(waits_for_its_own_failure(env))),
         Form::ends(Kind::Slow, |env| Box::pin(waits_for_its_own_failure(env))),
@@ -84,7 +84,11 @@ pub(super) static OWN_SLOT: Kernel = Kernel {
     class: Class::Pool,
     sites: 1,
     forms: &[
-        Form::always_dead(Kind::Shared, |env| Box::pin(own_slot(env)), &[Dead::new(&["job"], &["slots"])]),
+        Form::always_dead(
+            Kind::Shared,
+            |env| Box::pin(own_slot(env)),
+            &[Dead::new(&["job"], &["slots"]).shared()],
+        ),
         Form::ends(Kind::Fixed, |env| Box::pin(own_slot(env))),
         Form::ends(Kind::Slow, |env| Box::pin(own_slot(env))),
     ],

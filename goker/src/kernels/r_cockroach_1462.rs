@@ -17,7 +17,7 @@ pub(super) static KERNEL: Kernel = Kernel {
     forms: &[
         Form::dead(Kind::Tokio, LITERAL, &[]),
         Form::ends(Kind::Moved, BODY),
-        Form::dead(Kind::Shared, BODY, &[Dead::new(&["T0", "T1"], &["events"])]),
+        Form::dead(Kind::Shared, BODY, &[Dead::new(&["T0", "T1"], &["events"]).bound()]),
         Form::ends(Kind::Fixed, BODY),
         Form::ends(Kind::Slow, BODY),
     ],

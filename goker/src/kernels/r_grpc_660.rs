@@ -16,7 +16,7 @@ pub(super) static KERNEL: Kernel = Kernel {
     forms: &[
         Form::always_dead(Kind::Tokio, LITERAL, &[]),
         Form::ends(Kind::Moved, BODY),
-        Form::always_dead(Kind::Shared, BODY, &[Dead::new(&["W"], &["done"])]),
+        Form::always_dead(Kind::Shared, BODY, &[Dead::new(&["W"], &["done"]).bound()]),
         Form::ends(Kind::Fixed, REPAIRED),
         Form::ends(Kind::Slow, REPAIRED),
     ],

@@ -16,7 +16,7 @@ pub(super) static KERNEL: Kernel = Kernel {
     forms: &[
         Form::always_dead(Kind::Tokio, LITERAL, &[]),
         Form::ends(Kind::Moved, BODY),
-        Form::always_dead(Kind::Shared, BODY, &[Dead::new(&["T1"], &["results"])]),
+        Form::always_dead(Kind::Shared, BODY, &[Dead::new(&["T1"], &["results"]).bound()]),
         Form::ends(Kind::Fixed, BODY),
         Form::ends(Kind::Slow, BODY),
     ],

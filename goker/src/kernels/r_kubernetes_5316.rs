@@ -17,7 +17,11 @@ pub(super) static KERNEL: Kernel = Kernel {
     forms: &[
         Form::always_dead(Kind::Tokio, LITERAL, &[]),
         Form::ends(Kind::Moved, BODY),
-        Form::always_dead(Kind::Shared, BODY, &[Dead::new(&["T2"], &["ok"]), Dead::new(&["T2"], &["err"])]),
+        Form::always_dead(
+            Kind::Shared,
+            BODY,
+            &[Dead::new(&["T2"], &["ok"]).bound(), Dead::new(&["T2"], &["err"]).bound()],
+        ),
         Form::ends(Kind::Shared, IN_TIME).variant("in time"),
         Form::ends(Kind::Fixed, REPAIRED),
         Form::ends(Kind::Slow, REPAIRED),

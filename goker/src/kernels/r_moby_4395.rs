@@ -17,7 +17,7 @@ pub(super) static KERNEL: Kernel = Kernel {
         // The smallest channel of tokio has room for one: the bug is gone, and for the wrong reason.
         Form::ends(Kind::Tokio, ROOM_FOR_ONE).variant("room for one"),
         Form::ends(Kind::Moved, BODY),
-        Form::always_dead(Kind::Shared, BODY, &[Dead::new(&["T1"], &["ch"])]),
+        Form::always_dead(Kind::Shared, BODY, &[Dead::new(&["T1"], &["ch"]).bound()]),
         Form::ends(Kind::Fixed, REPAIRED),
         Form::ends(Kind::Slow, REPAIRED),
     ],

@@ -27,11 +27,11 @@ pub(super) static KERNEL: Kernel = Kernel {
 };
 
 const DEAD: &[Dead] = &[
-    Dead::new(&["D"], &["c0"]),
-    Dead::new(&["D"], &["c1"]),
-    Dead::new(&["D", "D"], &["c0"]),
-    Dead::new(&["D", "D"], &["c0", "c1"]),
-    Dead::new(&["D", "D"], &["c1"]),
+    Dead::new(&["D"], &["c0"]).bound(),
+    Dead::new(&["D"], &["c1"]).bound(),
+    Dead::new(&["D", "D"], &["c0"]).bound(),
+    Dead::new(&["D", "D"], &["c0", "c1"]).bound(),
+    Dead::new(&["D", "D"], &["c1"]).bound(),
 ];
 
 const BODY: Run = |env| Box::pin(body(env, false));

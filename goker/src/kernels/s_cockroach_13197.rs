@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use bowline::scope;
 
 use crate::go::Gate;
-use crate::{Class, Dead, End, Env, Form, Kernel, Kind, Run, Tier, bare};
+use crate::{Class, Dead, End, Env, Form, Kernel, Kind, Run, bare};
 
 pub(super) static KERNEL: Kernel = Kernel {
     name: "cockroach#13197",
@@ -19,14 +19,14 @@ pub(super) static KERNEL: Kernel = Kernel {
         Form::by_scope(Kind::Moved, DAEMON, &["T1"]).variant("daemon"),
         Form::ends(Kind::Moved, GUARD).variant("drop guard"),
         // Who waits holds the transaction, and that the only right to end it.
-        Form::always_dead(Kind::Shared, BODY, &[Dead::new(&["T1"], &["tx"])]),
-        Form::always_dead(Kind::Shared, GUARD, BOUND).variant("drop guard"),
+        Form::always_dead(Kind::Shared, BODY, &[Dead::new(&["T1"], &["tx"]).shared()]),
+        Form::always_dead(Kind::Shared, GUARD, GUARDED).variant("drop guard"),
         Form::ends(Kind::Fixed, BODY),
         Form::ends(Kind::Slow, BODY),
     ],
 };
 
-const BOUND: &[Dead] = &[Dead { tier: Tier::Bound, ..Dead::new(&["T1"], &["tx"]) }];
+const GUARDED: &[Dead] = &[Dead::new(&["T1"], &["tx"])];
 
 const BODY: Run = |env| Box::pin(body(env));
 const GUARD: Run = |env| Box::pin(guarded(env));

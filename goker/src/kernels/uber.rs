@@ -54,12 +54,12 @@ pub(super) static N_CAST: Kernel = Kernel {
         Form::always_dead(
             Kind::Shared,
             |env| Box::pin(n_cast(env, 3, Life::Child)),
-            &[Dead::new(&["worker", "worker"], &["ch"])],
+            &[Dead::new(&["worker", "worker"], &["ch"]).bound()],
         ),
         Form::always_dead(
             Kind::Shared,
             |env| Box::pin(n_cast(env, 0, Life::Child)),
-            &[Dead::new(&["T0"], &["ch"])],
+            &[Dead::new(&["T0"], &["ch"]).bound()],
         )
         .variant("none"),
         Form::by_scope(Kind::Shared, |env| Box::pin(n_cast(env, 3, Life::Daemon)), &["worker"])
@@ -96,12 +96,12 @@ pub(super) static CHANNEL_RANGE: Kernel = Kernel {
         Form::always_dead(
             Kind::Shared,
             |env| Box::pin(range(env, 2, Life::Child)),
-            &[Dead::new(&["worker", "worker"], &["ch"])],
+            &[Dead::new(&["worker", "worker"], &["ch"]).bound()],
         ),
         Form::always_dead(
             Kind::Shared,
             |env| Box::pin(range(env, 0, Life::Child)),
-            &[Dead::new(&["T0"], &["ch"])],
+            &[Dead::new(&["T0"], &["ch"]).bound()],
         )
         .variant("none"),
         Form::by_scope(Kind::Shared, |env| Box::pin(range(env, 2, Life::Daemon)), &["worker"])
@@ -122,7 +122,7 @@ pub(super) static CONTRACT: Kernel = Kernel {
         Form::always_dead(
             Kind::Shared,
             |env| Box::pin(contract(env, Life::Child)),
-            &[Dead::new(&["T1"], &["done", "items"])],
+            &[Dead::new(&["T1"], &["done", "items"]).shared()],
         ),
         Form::by_scope(Kind::Shared, |env| Box::pin(contract(env, Life::Daemon)), &["T1"]).variant("scope"),
         Form::ends(Kind::Fixed, |env| Box::pin(contract(env, Life::Child))),
@@ -142,7 +142,7 @@ pub(super) static TIMER: Kernel = Kernel {
     ],
 };
 
-const T1_AT_CH: &[Dead] = &[Dead::new(&["T1"], &["ch"])];
+const T1_AT_CH: &[Dead] = &[Dead::new(&["T1"], &["ch"]).bound()];
 
 /// How long a helper lives.
 #[derive(Clone, Copy)]
