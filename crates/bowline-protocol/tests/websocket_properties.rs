@@ -2,7 +2,7 @@
 
 use bowline_protocol::websocket::{
     CloseFrame, Decoder, FrameHeader, Limits, Message, Opcode, ProtocolError, Role, append_frame,
-    close_frame, frame, masked_close_frame, masked_frame,
+    close_frame, deflate, frame, masked_close_frame, masked_frame,
 };
 use bytes::{Bytes, BytesMut};
 use proptest::collection::vec;
@@ -70,10 +70,18 @@ fn encode_in_pieces(opcode: Opcode, payload: &[u8], cuts: &[Index], out: &mut Ve
 
 /// Feeds `stream` in chunks that end at `cuts`, and returns what came out.
 fn run(role: Role, limits: Limits, stream: &[u8], cuts: &[Index]) -> (Vec<Message>, Option<ProtocolError>) {
+    run_with(Decoder::new(role, limits), limits, stream, cuts)
+}
+
+fn run_with(
+    mut decoder: Decoder,
+    limits: Limits,
+    stream: &[u8],
+    cuts: &[Index],
+) -> (Vec<Message>, Option<ProtocolError>) {
     let mut ends: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
     ends.push(stream.len());
     ends.sort_unstable();
-    let mut decoder = Decoder::new(role, limits);
     let mut input = BytesMut::new();
     let (mut messages, mut failure) = (Vec::new(), None);
     let mut start = 0;
@@ -130,6 +138,40 @@ proptest! {
         messages.retain(|message| !matches!(message, Message::Ping(_)));
         let text = Bytes::from(text);
         prop_assert_eq!(messages, [Message::Text(text.clone()), Message::Binary(text)]);
+    }
+
+    #[test]
+    fn compressed_messages_survive_in_pieces(
+        part in vec(any::<u8>(), 1..200),
+        times in 1..400_usize,
+        level in 1..=9_u32,
+        pieces in vec(any::<Index>(), 0..8),
+        cuts in vec(any::<Index>(), 0..12),
+    ) {
+        let message = part.repeat(times);
+        if let Some(short) = deflate(&message, level) {
+            prop_assert!(short.len() < message.len());
+            let mut stream = Vec::new();
+            encode_in_pieces(Opcode::Binary, &short, &pieces, &mut stream);
+            stream[0] |= 0x40;
+            let (mut messages, failure) = run_with(Decoder::new(Role::Server, limits()).with_deflate(), limits(), &stream, &cuts);
+            prop_assert_eq!(failure, None);
+            messages.retain(|message| !matches!(message, Message::Ping(_)));
+            prop_assert!(messages == [Message::Binary(message.into())]);
+        }
+    }
+
+    #[test]
+    fn whatever_claims_to_be_compressed_inflates_within_the_bound(
+        payload in vec(any::<u8>(), 0..300),
+        max_message_bytes in 300..1000_usize,
+    ) {
+        let limits = Limits { max_message_bytes, ..Limits::default() };
+        let mut stream = BytesMut::from(&masked_frame(Opcode::Binary, &payload, [0; 4])[..]);
+        stream[0] |= 0x40;
+        if let Ok(Some(Message::Binary(message))) = Decoder::new(Role::Server, limits).with_deflate().decode(&mut stream) {
+            prop_assert!(message.len() <= max_message_bytes * Limits::MAX_INFLATION);
+        }
     }
 
     #[test]

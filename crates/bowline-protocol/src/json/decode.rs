@@ -2,68 +2,22 @@
 //!
 //! # Invariants
 //!
-//! 1. A frame costs its own length times a small constant in memory: messages are decoded one at a time, nested
-//!    values are skipped without recursion or, where they are typed, up to `serde_json`'s recursion limit.
+//! 1. A frame costs its own length times a small constant in memory: messages are decoded one at a time, requests with
+//!    very many small parts are refused first ([`Within`]), and nested values are skipped without recursion or, where they
+//!    are typed, up to `serde_json`'s recursion limit.
 //! 2. A frame never yields nothing: if it holds no message, it yields one error.
 
-use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::Error as _;
 use serde_json::value::RawValue;
 
+use crate::parts::Within;
 use crate::{
-    ClientInfo, Command, CommandId, CommandResult, Disconnect, ErrorCode, Payload, Publication, Push, Reply,
-    Request, SubscribePush, UnsubscribeCode,
+    ClientInfo, Command, CommandId, CommandResult, ConnectRequest, DecodeError, EmulationRequest, ErrorCode,
+    Payload, Publication, Push, Reply, Request, SubscribePush, UnsubscribeCode,
 };
-
-/// Why a frame could not be decoded. The peer broke the protocol; nothing of the broken message was taken.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum DecodeError {
-    /// The frame holds no message.
-    Empty,
-    /// A message is not a JSON object of the expected form.
-    Malformed(serde_json::Error),
-    /// A command has an id, but no request this version knows.
-    NoRequest,
-    /// A reply has an id or a push, but nothing this version knows in it.
-    UnknownReply,
-}
-
-impl DecodeError {
-    /// Returns how the server closes a connection that sent such a frame.
-    pub fn disconnect(&self) -> Disconnect {
-        Disconnect::BAD_REQUEST
-    }
-}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Empty => "frame holds no message",
-            Self::Malformed(_) => "malformed message",
-            Self::NoRequest => "command holds no known request",
-            Self::UnknownReply => "reply holds nothing known",
-        })
-    }
-}
-
-impl std::error::Error for DecodeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Malformed(source) => Some(source),
-            Self::Empty | Self::NoRequest | Self::UnknownReply => None,
-        }
-    }
-}
-
-impl From<serde_json::Error> for DecodeError {
-    fn from(source: serde_json::Error) -> Self {
-        Self::Malformed(source)
-    }
-}
 
 /// Decodes the commands of one frame, lazily and in order. The iterator ends after the first error.
 ///
@@ -78,6 +32,30 @@ pub fn decode_replies(frame: &[u8]) -> Replies<'_> {
     Replies(Messages::new(frame))
 }
 
+/// Decodes a connect request that stands alone, not in a command. White space alone is an empty request.
+///
+/// # Errors
+///
+/// [`DecodeError`] if the text is anything else.
+pub fn decode_connect(message: &[u8]) -> Result<ConnectRequest, DecodeError> {
+    match message.trim_ascii() {
+        [] => Ok(ConnectRequest::default()),
+        text => {
+            Within::Connect.check_json(text)?;
+            parse_object(text)
+        }
+    }
+}
+
+/// Decodes what a client posts to the emulation uplink.
+///
+/// # Errors
+///
+/// [`DecodeError`] if the text is anything else.
+pub fn decode_emulation(message: &[u8]) -> Result<EmulationRequest, DecodeError> {
+    parse_object(message.trim_ascii())
+}
+
 /// The commands of one frame, see [`decode_frame`].
 #[derive(Debug)]
 pub struct Commands<'a>(Messages<'a>);
@@ -85,6 +63,13 @@ pub struct Commands<'a>(Messages<'a>);
 /// The replies of one frame, see [`decode_replies`].
 #[derive(Debug)]
 pub struct Replies<'a>(Messages<'a>);
+
+impl<'a> Commands<'a> {
+    /// Returns what was not looked at yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.0.rest.unwrap_or_default()
+    }
+}
 
 impl Iterator for Commands<'_> {
     type Item = Result<Command, DecodeError>;
@@ -171,9 +156,9 @@ fn decode_command(line: &[u8]) -> Result<Command, DecodeError> {
         });
     };
     let request = if let Some(connect) = raw.connect {
-        Request::Connect(parse(connect)?)
+        Request::Connect(parse_counted(Within::Connect, connect)?)
     } else if let Some(subscribe) = raw.subscribe {
-        Request::Subscribe(parse(subscribe)?)
+        Request::Subscribe(parse_counted(Within::Subscribe, subscribe)?)
     } else if let Some(unsubscribe) = raw.unsubscribe {
         Request::Unsubscribe(parse(unsubscribe)?)
     } else if let Some(publish) = raw.publish {
@@ -336,6 +321,12 @@ struct Refresh {
     ttl: u32,
 }
 
+/// Reads a request that may have parts without number, unless there are too many.
+fn parse_counted<'a, T: Deserialize<'a>>(within: Within, raw: &'a RawValue) -> Result<T, DecodeError> {
+    within.check_json(raw.get().as_bytes())?;
+    parse(raw)
+}
+
 fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, DecodeError> {
     parse_object(raw.get().as_bytes())
 }
@@ -343,7 +334,7 @@ fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, DecodeError> {
 fn parse_object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, DecodeError> {
     // Derived implementations also take an array of the fields' values, which no client means.
     if text.first() != Some(&b'{') {
-        return Err(DecodeError::Malformed(serde_json::Error::custom("expected an object")));
+        return Err(DecodeError::MalformedJson(serde_json::Error::custom("expected an object")));
     }
     Ok(serde_json::from_slice(text)?)
 }

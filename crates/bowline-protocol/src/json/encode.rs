@@ -1,10 +1,9 @@
 //! Messages to lines of a frame.
 
-use super::object::{Fields, Object, write_object};
-use crate::{ClientInfo, Command, CommandResult, NotJson, Payload, Publication, Push, Reply, Request};
+use bytes::Bytes;
 
-/// Room for the fixed parts of a publication's push, so that encoding one allocates once.
-const PUSH_OVERHEAD_BYTES: usize = 64;
+use super::object::{Fields, Object, write_object};
+use crate::{ClientInfo, Command, CommandResult, EmulationRequest, NotJson, Payload, Push, Reply, Request};
 
 /// Appends one reply, without the `\n` that separates it from the next.
 ///
@@ -24,15 +23,24 @@ pub fn encode_push(push: &Push, out: &mut Vec<u8>) -> Result<(), NotJson> {
     write_object(push, out)
 }
 
-/// Encodes the reply that delivers a publication, once for all subscribers of the channel.
+/// Appends the reply that carries `push`, without the `\n` that separates it from the next.
 ///
 /// # Errors
 ///
-/// [`NotJson`] if an opaque payload cannot be embedded.
-pub fn encode_push_publication(channel: &str, publication: &Publication) -> Result<Vec<u8>, NotJson> {
-    let mut out = Vec::with_capacity(PUSH_OVERHEAD_BYTES + channel.len() + publication.data.len());
-    write_object(&PublicationReply { channel, publication }, &mut out)?;
-    Ok(out)
+/// [`NotJson`] if an opaque payload cannot be embedded; `out` is then as it was before.
+pub fn encode_pushed(push: &Push, out: &mut Vec<u8>) -> Result<(), NotJson> {
+    write_object(&Pushed(push), out)
+}
+
+/// Makes the body of a post to the emulation uplink.
+///
+/// # Errors
+///
+/// [`NotJson`] if the commands are no text, which commands encoded in JSON are.
+pub fn encode_emulation(request: &EmulationRequest) -> Result<Bytes, NotJson> {
+    let mut out = Vec::with_capacity(request.data.len() + request.node.len() + 96);
+    write_object(request, &mut out)?;
+    Ok(out.into())
 }
 
 /// Appends one command, without the `\n` that separates it from the next.
@@ -44,15 +52,21 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) -> Result<(), NotJso
     write_object(command, out)
 }
 
-/// A reply with a publication, borrowed.
-struct PublicationReply<'a> {
-    channel: &'a str,
-    publication: &'a Publication,
+/// A reply with a push, borrowed.
+struct Pushed<'a>(&'a Push);
+
+impl Fields for Pushed<'_> {
+    fn write(&self, object: &mut Object<'_>) -> Result<(), NotJson> {
+        object.message("push", self.0)
+    }
 }
 
-impl Fields for PublicationReply<'_> {
+impl Fields for EmulationRequest {
     fn write(&self, object: &mut Object<'_>) -> Result<(), NotJson> {
-        object.object("push", |object| write_publication(object, self.channel, self.publication))
+        object.string("node", &self.node);
+        object.string("session", self.session.expose());
+        object.string("data", std::str::from_utf8(&self.data).map_err(|_| NotJson)?);
+        Ok(())
     }
 }
 
@@ -60,7 +74,7 @@ impl Fields for Reply {
     fn write(&self, object: &mut Object<'_>) -> Result<(), NotJson> {
         match self {
             Self::Ping => Ok(()),
-            Self::Push(push) => object.message("push", push),
+            Self::Push(push) => Pushed(push).write(object),
             Self::Result { id, result } => {
                 object.number("id", id.get());
                 write_result(object, result)
@@ -92,7 +106,10 @@ fn write_result(object: &mut Object<'_>, result: &CommandResult) -> Result<(), N
 impl Fields for Push {
     fn write(&self, object: &mut Object<'_>) -> Result<(), NotJson> {
         match self {
-            Self::Publication { channel, publication } => write_publication(object, channel, publication),
+            Self::Publication { channel, publication } => {
+                object.string("channel", channel);
+                object.message("pub", publication)
+            }
             Self::Join { channel, info } => {
                 object.string("channel", channel);
                 object.message("join", &Presence(info))
@@ -119,15 +136,6 @@ impl Fields for Push {
             }),
         }
     }
-}
-
-fn write_publication(
-    object: &mut Object<'_>,
-    channel: &str,
-    publication: &Publication,
-) -> Result<(), NotJson> {
-    object.string("channel", channel);
-    object.message("pub", publication)
 }
 
 impl Fields for Command {

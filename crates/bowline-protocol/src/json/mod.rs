@@ -10,8 +10,8 @@ mod object;
 mod tests;
 mod wire;
 
-pub use decode::{Commands, DecodeError, Replies, decode_frame, decode_replies};
-pub use encode::{encode_command, encode_push, encode_push_publication, encode_reply};
+pub use decode::{Commands, Replies, decode_connect, decode_emulation, decode_frame, decode_replies};
+pub use encode::{encode_command, encode_emulation, encode_push, encode_pushed, encode_reply};
 
 pub(crate) use object::write_string;
 

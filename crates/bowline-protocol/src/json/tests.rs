@@ -208,10 +208,13 @@ fn malformed_commands_are_refused() {
         r#"{"id":1,"ping":1}"#,
         "{\"id\":1,\"publish\":{\"channel\":\"c\",\"data\":\"a\u{1}b\"}}",
     ] {
-        assert!(matches!(decode_error(frame), DecodeError::Malformed(_)), "{frame}");
+        assert!(matches!(decode_error(frame), DecodeError::MalformedJson(_)), "{frame}");
     }
-    assert!(matches!(decode_error(b"{\"id\":1,\"rpc\":{\"method\":\"\xff\"}}"), DecodeError::Malformed(_)));
-    assert!(matches!(decode_error(b"{\"id\":1,\"rpc\":{\"data\":\"\xff\"}}"), DecodeError::Malformed(_)));
+    assert!(matches!(
+        decode_error(b"{\"id\":1,\"rpc\":{\"method\":\"\xff\"}}"),
+        DecodeError::MalformedJson(_)
+    ));
+    assert!(matches!(decode_error(b"{\"id\":1,\"rpc\":{\"data\":\"\xff\"}}"), DecodeError::MalformedJson(_)));
 }
 
 #[test]
@@ -231,7 +234,7 @@ fn commands_of_one_frame_come_in_order_and_stop_at_the_first_error() {
     assert_eq!(commands, [ping(1), Command::Pong, ping(2)]);
 
     let results: Vec<_> = decode_frame(b"{}\nx\n{}").collect();
-    assert!(matches!(results[..], [Ok(Command::Pong), Err(DecodeError::Malformed(_))]), "{results:?}");
+    assert!(matches!(results[..], [Ok(Command::Pong), Err(DecodeError::MalformedJson(_))]), "{results:?}");
 }
 
 #[test]
@@ -252,7 +255,7 @@ fn deep_nesting_is_harmless() {
     assert!(matches!(request(&format!(r#"{{"id":1,"rpc":{{"data":{deep}}}}}"#)), Request::Rpc(_)));
     let filter = format!("{}{}", r#"{"nodes":["#.repeat(5_000), "]}".repeat(5_000));
     let frame = format!(r#"{{"id":1,"subscribe":{{"channel":"c","tf":{filter}}}}}"#);
-    assert!(matches!(decode_error(frame), DecodeError::Malformed(_)));
+    assert!(matches!(decode_error(frame), DecodeError::MalformedJson(_)));
 }
 
 #[test]
@@ -421,18 +424,9 @@ fn pushes_look_as_the_schema_says() {
 }
 
 #[test]
-fn a_shared_publication_is_the_same_reply() {
-    let publication = Publication { data: json("{\"a\":1}"), offset: 3, ..Default::default() };
-    let shared = encode_push_publication("news", &publication).unwrap();
-    let reply = Reply::Push(Push::Publication { channel: "news".into(), publication });
-    assert_eq!(String::from_utf8(shared).unwrap(), encoded(&reply));
-}
-
-#[test]
 fn an_opaque_payload_that_is_not_json_is_refused_and_leaves_nothing() {
     let forged = Payload::opaque("1}}}\n{\"id\":1,\"connect\":{}}");
     let publication = Publication { data: forged.clone(), ..Default::default() };
-    assert_eq!(encode_push_publication("news", &publication), Err(NotJson));
     let mut out = b"before".to_vec();
     let reply = Reply::Push(Push::Publication { channel: "news".into(), publication });
     assert_eq!(encode_reply(&reply, &mut out), Err(NotJson));
@@ -444,8 +438,8 @@ fn an_opaque_payload_that_is_not_json_is_refused_and_leaves_nothing() {
 #[test]
 fn an_opaque_payload_that_is_json_is_made_one_line() {
     let publication = Publication { data: Payload::opaque(" {\n\"a\":1}\n"), ..Default::default() };
-    let shared = encode_push_publication("news", &publication).unwrap();
-    assert_eq!(shared, br#"{"push":{"channel":"news","pub":{"data":{"a":1}}}}"#);
+    let reply = Reply::Push(Push::Publication { channel: "news".into(), publication });
+    assert_eq!(encoded(&reply), r#"{"push":{"channel":"news","pub":{"data":{"a":1}}}}"#);
 }
 
 #[test]
@@ -484,4 +478,24 @@ fn replies_are_decoded_by_a_client() {
         ),
         "{results:?}"
     );
+}
+
+#[test]
+fn a_connect_request_may_stand_alone_or_be_missing() {
+    let request = decode_connect(br#" {"token":"t","subs":{"news":{"recover":true}}} "#).unwrap();
+    assert_eq!(request.token.expose(), "t");
+    assert!(request.subs["news"].recover);
+    assert_eq!(decode_connect(b" \n").unwrap(), ConnectRequest::default());
+    assert!(decode_connect(b"[]").is_err());
+}
+
+#[test]
+fn the_commands_of_an_emulation_request_are_a_string() {
+    let body = br#"{"session":"s","node":"n","data":"{\"id\":1,\"rpc\":{}}\n{}"}"#;
+    let request = decode_emulation(body).unwrap();
+    assert_eq!((request.session.expose(), request.node.as_str()), ("s", "n"));
+    assert_eq!(&request.data[..], b"{\"id\":1,\"rpc\":{}}\n{}");
+    assert_eq!(decode_frame(&request.data).count(), 2);
+    assert!(decode_emulation(br#"{"data":{}}"#).is_err());
+    assert!(decode_emulation(b"").is_err());
 }

@@ -4,6 +4,7 @@
 //! fields are ignored, because clients and servers of different age talk to each other.
 
 mod command;
+mod emulation;
 mod publication;
 mod push;
 mod reply;
@@ -13,6 +14,7 @@ pub use command::{
     PublishRequest, RefreshRequest, Request, RpcRequest, SendRequest, SubRefreshRequest, SubscribeRequest,
     UnsubscribeRequest,
 };
+pub use emulation::EmulationRequest;
 pub use publication::{ClientInfo, Publication, StreamPosition};
 pub use push::{Push, SubscribePush};
 pub use reply::{

@@ -28,7 +28,7 @@ impl Stream {
     }
 
     fn piece(mut self, opcode: Opcode, is_final: bool, payload: impl AsRef<[u8]>) -> Self {
-        let header = FrameHeader { is_final, opcode, mask: Some(MASK), payload_len: 0 };
+        let header = FrameHeader { is_final, mask: Some(MASK), ..FrameHeader::new(opcode, 0) };
         append_frame(header, payload.as_ref(), &mut self.0);
         self
     }

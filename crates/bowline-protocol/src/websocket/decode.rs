@@ -9,7 +9,8 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::header::IsMasked;
+use super::deflate::inflate;
+use super::header::{IsAgreed, IsMasked};
 use super::mask::apply_mask;
 use super::{FrameHeader, Opcode, ProtocolError};
 
@@ -25,7 +26,8 @@ pub enum Role {
 /// What a peer may make the decoder hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The largest message, in one frame or in pieces. Beyond it: close with 1009.
+    /// The largest message, in one frame or in pieces. Beyond it: close with 1009. One that comes compressed may inflate to
+    /// [`Limits::MAX_INFLATION`] times as much, if that is at most [`Limits::MAX_INFLATION_RATIO`] times what came.
     pub max_message_bytes: usize,
     /// The most pieces one message may have. Beyond it: close with 1008.
     pub max_fragments: u32,
@@ -42,6 +44,11 @@ impl Limits {
     pub const DEFAULT_MAX_TINY_FRAGMENTS: u32 = 128;
     /// A piece below this size costs more to handle than it carries.
     pub const TINY_FRAGMENT_BYTES: usize = 64;
+    /// How many times the largest message a compressed one may hold.
+    pub const MAX_INFLATION: usize = 10;
+    /// How many times its bytes on the wire a compressed message may hold beyond the largest message. JSON that repeats itself
+    /// stays below; what is made to fill memory does not.
+    pub const MAX_INFLATION_RATIO: usize = 100;
 }
 
 impl Default for Limits {
@@ -83,6 +90,7 @@ pub struct CloseFrame {
 pub struct Decoder {
     limits: Limits,
     role: Role,
+    compression: IsAgreed,
     is_done: bool,
     assembly: Option<Box<Assembly>>,
 }
@@ -90,7 +98,13 @@ pub struct Decoder {
 impl Decoder {
     /// Makes a decoder for one connection.
     pub fn new(role: Role, limits: Limits) -> Self {
-        Self { limits, role, is_done: false, assembly: None }
+        Self { limits, role, compression: IsAgreed::No, is_done: false, assembly: None }
+    }
+
+    /// Takes compressed messages too: both sides have agreed on it.
+    #[must_use]
+    pub fn with_deflate(self) -> Self {
+        Self { compression: IsAgreed::Yes, ..self }
     }
 
     /// Takes the next message out of `input`, or returns `None` if more bytes are needed.
@@ -124,7 +138,8 @@ impl Decoder {
     }
 
     fn decode_frame(&mut self, input: &mut BytesMut) -> Result<Step, ProtocolError> {
-        let parsed = FrameHeader::parse(input, |header, is_masked| self.check(header, is_masked))?;
+        let parsed =
+            FrameHeader::parse(input, self.compression, |header, is_masked| self.check(header, is_masked))?;
         let Some((header, header_len)) = parsed else { return Ok(Step::Incomplete) };
         // `check` has bounded the length by `max_message_bytes`, which is a usize.
         let payload_len = header.payload_len as usize;
@@ -143,6 +158,10 @@ impl Decoder {
                 let close = parse_close(&payload)?;
                 self.finish();
                 Ok(Step::Message(Message::Close(close)))
+            }
+            Opcode::Text | Opcode::Binary if header.is_final && header.is_compressed => {
+                let kind = if header.opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
+                inflated(kind, &payload, &self.limits).map(Step::Message)
             }
             Opcode::Text if header.is_final => {
                 std::str::from_utf8(&payload).map_err(|_| ProtocolError::InvalidUtf8)?;
@@ -183,13 +202,14 @@ impl Decoder {
 
     fn add_fragment(&mut self, header: &FrameHeader, payload: &[u8]) -> Result<Step, ProtocolError> {
         let kind = if header.opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
-        let assembly = self.assembly.get_or_insert_with(|| Box::new(Assembly::new(kind)));
+        let assembly =
+            self.assembly.get_or_insert_with(|| Box::new(Assembly::new(kind, header.is_compressed)));
         assembly.add(payload, header.is_final, &self.limits)?;
         if !header.is_final {
             return Ok(Step::Fragment);
         }
         Ok(match self.assembly.take() {
-            Some(assembly) => Step::Message(assembly.into_message()),
+            Some(assembly) => Step::Message(assembly.into_message(&self.limits)?),
             None => Step::Fragment,
         })
     }
@@ -217,6 +237,7 @@ enum Kind {
 #[derive(Debug)]
 struct Assembly {
     kind: Kind,
+    is_compressed: bool,
     bytes: Vec<u8>,
     /// How many of `bytes` are known to be whole UTF-8 characters, if the message is a text.
     checked_bytes: usize,
@@ -225,8 +246,8 @@ struct Assembly {
 }
 
 impl Assembly {
-    fn new(kind: Kind) -> Self {
-        Self { kind, bytes: Vec::new(), checked_bytes: 0, fragments: 0, tiny_fragments: 0 }
+    fn new(kind: Kind, is_compressed: bool) -> Self {
+        Self { kind, is_compressed, bytes: Vec::new(), checked_bytes: 0, fragments: 0, tiny_fragments: 0 }
     }
 
     fn add(&mut self, payload: &[u8], is_final: bool, limits: &Limits) -> Result<(), ProtocolError> {
@@ -238,7 +259,7 @@ impl Assembly {
             return Err(ProtocolError::TooManyFragments);
         }
         self.bytes.extend_from_slice(payload);
-        if self.kind == Kind::Text {
+        if self.kind == Kind::Text && !self.is_compressed {
             self.check_text(is_final)?;
         }
         Ok(())
@@ -257,13 +278,30 @@ impl Assembly {
         Ok(())
     }
 
-    fn into_message(self) -> Message {
-        let bytes = Bytes::from(self.bytes);
-        match self.kind {
-            Kind::Text => Message::Text(bytes),
-            Kind::Binary => Message::Binary(bytes),
+    fn into_message(self, limits: &Limits) -> Result<Message, ProtocolError> {
+        match self.is_compressed {
+            true => inflated(self.kind, &self.bytes, limits),
+            false => Ok(self.kind.message(self.bytes)),
         }
     }
+}
+
+impl Kind {
+    fn message(self, bytes: Vec<u8>) -> Message {
+        match self {
+            Self::Text => Message::Text(bytes.into()),
+            Self::Binary => Message::Binary(bytes.into()),
+        }
+    }
+}
+
+/// The message that came compressed as `payload`.
+fn inflated(kind: Kind, payload: &[u8], limits: &Limits) -> Result<Message, ProtocolError> {
+    let bytes = inflate(payload, limits)?;
+    if kind == Kind::Text {
+        std::str::from_utf8(&bytes).map_err(|_| ProtocolError::InvalidUtf8)?;
+    }
+    Ok(kind.message(bytes))
 }
 
 fn parse_close(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolError> {
@@ -290,7 +328,7 @@ fn is_sendable_close_code(code: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::websocket::{append_frame, frame, masked_frame};
+    use crate::websocket::{append_frame, deflate, frame, masked_frame};
 
     const MASK: [u8; 4] = [0xA5, 0x5A, 0x00, 0xFF];
 
@@ -370,6 +408,69 @@ mod tests {
         let error = decode_all(&mut decoder, &piece(Opcode::Continuation, true, &[0; 41])).unwrap_err();
         assert_eq!(error.close_code(), 1009);
         assert_eq!(decoder.held_bytes(), 0);
+    }
+
+    fn compressed(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = piece(opcode, true, &deflate(payload, 1).unwrap());
+        bytes[0] |= 0x40;
+        bytes
+    }
+
+    #[test]
+    fn compressed_messages_are_inflated_where_that_was_agreed_on() {
+        let text = "compress me, ".repeat(20);
+        let mut agreed = server().with_deflate();
+        for (opcode, message) in [
+            (Opcode::Text, Message::Text(text.clone().into())),
+            (Opcode::Binary, Message::Binary(text.clone().into())),
+        ] {
+            let whole = compressed(opcode, text.as_bytes());
+            assert_eq!(decode_all(&mut agreed, &whole).unwrap(), std::slice::from_ref(&message));
+            assert_eq!(decode_all(&mut server(), &whole).unwrap_err().close_code(), 1002);
+            // In pieces only the first says it; control frames between them never are.
+            let payload = deflate(text.as_bytes(), 1).unwrap();
+            let (head, tail) = payload.split_at(5);
+            let mut pieces = piece(opcode, false, head);
+            pieces[0] |= 0x40;
+            pieces.extend(piece(Opcode::Ping, true, b"p"));
+            pieces.extend(piece(Opcode::Continuation, true, tail));
+            let seen = decode_all(&mut agreed, &pieces).unwrap();
+            assert_eq!(seen, [Message::Ping("p".into()), message]);
+        }
+        // And a message may always come as it is.
+        let plain = piece(Opcode::Text, true, b"plain");
+        assert_eq!(decode_all(&mut agreed, &plain).unwrap(), [Message::Text("plain".into())]);
+    }
+
+    #[test]
+    fn what_is_compressed_keeps_the_rules_of_what_is_not() {
+        let agreed = || server().with_deflate();
+        let code = |bytes: &[u8]| decode_all(&mut agreed(), bytes).unwrap_err().close_code();
+        let not_text = vec![0xff; 100];
+        assert_eq!(code(&compressed(Opcode::Text, &not_text)), 1007);
+        let mut pieces = piece(Opcode::Text, false, &deflate(&not_text, 1).unwrap());
+        pieces[0] |= 0x40;
+        pieces.extend(piece(Opcode::Continuation, true, b""));
+        assert_eq!(code(&pieces), 1007);
+        let mut garbage = piece(Opcode::Binary, true, &[0xff; 20]);
+        garbage[0] |= 0x40;
+        assert_eq!(code(&garbage), 1007);
+        assert_eq!(code(&compressed(Opcode::Binary, &vec![0; 10_000_000])), 1009);
+        for opcode in [Opcode::Ping, Opcode::Pong, Opcode::Close] {
+            let mut control = piece(opcode, true, b"");
+            control[0] |= 0x40;
+            assert_eq!(code(&control), 1002, "{opcode:?}");
+        }
+        let mut continued = piece(Opcode::Text, false, b"a");
+        let mut next = piece(Opcode::Continuation, true, b"b");
+        next[0] |= 0x40;
+        continued.extend(next);
+        assert_eq!(code(&continued), 1002);
+        for other in [0x20, 0x10] {
+            let mut reserved = piece(Opcode::Text, true, b"a");
+            reserved[0] |= other;
+            assert_eq!(code(&reserved), 1002);
+        }
     }
 
     #[test]

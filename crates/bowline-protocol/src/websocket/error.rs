@@ -10,6 +10,8 @@ pub enum ProtocolError {
     Violation(&'static str),
     /// A text message or a close reason is not UTF-8.
     InvalidUtf8,
+    /// A compressed message is not what its compression makes.
+    InvalidDeflate,
     /// A message has more bytes than allowed.
     TooBig {
         /// The limit.
@@ -24,7 +26,7 @@ impl ProtocolError {
     pub fn close_code(&self) -> u16 {
         match self {
             Self::Violation(_) => 1002,
-            Self::InvalidUtf8 => 1007,
+            Self::InvalidUtf8 | Self::InvalidDeflate => 1007,
             Self::TooManyFragments => 1008,
             Self::TooBig { .. } => 1009,
         }
@@ -36,6 +38,7 @@ impl fmt::Display for ProtocolError {
         match self {
             Self::Violation(rule) => f.write_str(rule),
             Self::InvalidUtf8 => f.write_str("text is not UTF-8"),
+            Self::InvalidDeflate => f.write_str("message is compressed wrongly"),
             Self::TooBig { limit_bytes } => write!(f, "message is larger than {limit_bytes} bytes"),
             Self::TooManyFragments => f.write_str("message has too many fragments"),
         }

@@ -4,6 +4,9 @@ use std::ops::Deref;
 
 use super::ProtocolError;
 
+/// The reserved bit that says that a message is compressed.
+const COMPRESSED: u8 = 0x40;
+
 /// The longest payload of a control frame.
 pub(super) const MAX_CONTROL_BYTES: usize = 125;
 
@@ -59,6 +62,8 @@ impl Opcode {
 pub struct FrameHeader {
     /// Whether this is the last or only piece of a message.
     pub is_final: bool,
+    /// Whether the message that begins here is compressed; only if that was agreed on.
+    pub is_compressed: bool,
     /// What the frame is.
     pub opcode: Opcode,
     /// The key the payload is masked with; clients mask, servers do not.
@@ -73,14 +78,16 @@ impl FrameHeader {
 
     /// Makes the header of an unfragmented, unmasked frame.
     pub fn new(opcode: Opcode, payload_len: usize) -> Self {
-        Self { is_final: true, opcode, mask: None, payload_len: payload_len as u64 }
+        Self { is_final: true, is_compressed: false, opcode, mask: None, payload_len: payload_len as u64 }
     }
 
     /// Returns the header's bytes.
     pub fn encode(&self) -> EncodedHeader {
         let mut header = EncodedHeader { bytes: [0; Self::MAX_BYTES], len: 0 };
         let mask_bit = if self.mask.is_some() { 0x80 } else { 0 };
-        header.push(&[if self.is_final { 0x80 } else { 0 } | self.opcode.to_bits()]);
+        let final_bit = if self.is_final { 0x80 } else { 0 };
+        let compressed_bit = if self.is_compressed { COMPRESSED } else { 0 };
+        header.push(&[final_bit | compressed_bit | self.opcode.to_bits()]);
         match self.payload_len {
             len @ 0..=125 => header.push(&[mask_bit | len as u8]),
             len @ 126..=0xFFFF => {
@@ -101,18 +108,22 @@ impl FrameHeader {
     /// Reads a header and its length, or returns `None` if `input` ends too early to tell.
     ///
     /// `check` sees the header without its mask as soon as the payload's length is known. A frame that will be
-    /// refused is refused before its payload arrives, and the reserved bits before its length does.
+    /// refused is refused before its payload arrives, and the reserved bits before its length does: all of them, or all but
+    /// the one that `compression` gives a meaning, where it has that meaning.
     pub(super) fn parse(
         input: &[u8],
+        compression: IsAgreed,
         check: impl FnOnce(&Self, IsMasked) -> Result<(), ProtocolError>,
     ) -> Result<Option<(Self, usize)>, ProtocolError> {
         let Some((&[first, second], rest)) = input.split_first_chunk() else { return Ok(None) };
-        if first & 0x70 != 0 {
+        let (is_final, is_compressed) = (first & 0x80 != 0, first & COMPRESSED != 0);
+        let opcode = Opcode::from_bits(first & 0x0F);
+        let may_be_compressed =
+            compression == IsAgreed::Yes && matches!(opcode, Some(Opcode::Text | Opcode::Binary));
+        if first & 0x30 != 0 || is_compressed && !may_be_compressed {
             return Err(ProtocolError::Violation("reserved bits are set"));
         }
-        let is_final = first & 0x80 != 0;
-        let opcode =
-            Opcode::from_bits(first & 0x0F).ok_or(ProtocolError::Violation("reserved opcode is used"))?;
+        let opcode = opcode.ok_or(ProtocolError::Violation("reserved opcode is used"))?;
         if opcode.is_control() && !is_final {
             return Err(ProtocolError::Violation("control frame is fragmented"));
         }
@@ -131,7 +142,7 @@ impl FrameHeader {
         if opcode.is_control() && payload_len > MAX_CONTROL_BYTES as u64 {
             return Err(ProtocolError::Violation("control frame is longer than 125 bytes"));
         }
-        let mut header = Self { is_final, opcode, mask: None, payload_len };
+        let mut header = Self { is_final, is_compressed, opcode, mask: None, payload_len };
         let is_masked = if second & 0x80 != 0 { IsMasked::Yes } else { IsMasked::No };
         check(&header, is_masked)?;
         let rest = match is_masked {
@@ -146,6 +157,13 @@ impl FrameHeader {
         };
         Ok(Some((header, input.len() - rest.len())))
     }
+}
+
+/// Whether both sides have agreed on compression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IsAgreed {
+    Yes,
+    No,
 }
 
 /// Whether a frame's payload is masked.
@@ -183,7 +201,7 @@ mod tests {
     use super::*;
 
     fn parse(input: &[u8]) -> Result<Option<(FrameHeader, usize)>, ProtocolError> {
-        FrameHeader::parse(input, |_, _| Ok(()))
+        FrameHeader::parse(input, IsAgreed::Yes, |_, _| Ok(()))
     }
 
     #[test]
@@ -191,7 +209,8 @@ mod tests {
         for opcode in [Opcode::Continuation, Opcode::Text, Opcode::Binary] {
             for payload_len in [0, 1, 125, 126, 127, 0xFFFF, 0x1_0000, u64::from(u32::MAX), u64::MAX] {
                 for (is_final, mask) in [(true, None), (false, Some([1, 2, 3, 4]))] {
-                    let header = FrameHeader { is_final, opcode, mask, payload_len };
+                    let is_compressed = is_final && opcode != Opcode::Continuation;
+                    let header = FrameHeader { is_final, is_compressed, opcode, mask, payload_len };
                     let bytes = header.encode();
                     assert_eq!(parse(&bytes), Ok(Some((header, bytes.len()))));
                     for end in 0..bytes.len() {

@@ -1,8 +1,8 @@
 //! WebSocket (RFC 6455) without sockets: handshake values, a decoder of frames, and encoders, for both roles.
 //!
 //! The owner of a connection reads into a `BytesMut`, asks the [`Decoder`] for messages until it has none, and
-//! writes what [`frame`] and its siblings make. Extensions are not negotiated, so frames with reserved bits are
-//! refused.
+//! writes what [`frame`] and its siblings make. Of the extensions there is compression
+//! ([`deflate`]); unless it is agreed on, frames with reserved bits are refused.
 //!
 //! ```
 //! use bowline_protocol::websocket::{Decoder, Limits, Message, Opcode, Role, masked_frame};
@@ -18,6 +18,7 @@
 #[cfg(test)]
 mod autobahn;
 mod decode;
+mod deflate;
 mod encode;
 mod error;
 mod handshake;
@@ -25,6 +26,7 @@ mod header;
 mod mask;
 
 pub use decode::{CloseFrame, Decoder, Limits, Message, Role};
+pub use deflate::{DEFLATE_RESPONSE, accepts_deflate, deflate};
 pub use encode::{append_frame, close_frame, encode_header, frame, masked_close_frame, masked_frame};
 pub use error::ProtocolError;
 pub use handshake::{
