@@ -61,3 +61,18 @@ impl Retention {
         (!ttl.is_zero()).then_some(Self { size, ttl, meta_ttl })
     }
 }
+
+/// What a commit promises: what the publication survives once its receipt has resolved.
+///
+/// A store without a disk keeps none of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Synced to the disk: survives a power failure.
+    #[default]
+    Always,
+    /// Handed to the operating system, and synced at most this long afterwards: survives the end of the process. After
+    /// a power failure the stream begins anew, with another epoch, because nobody can know what was lost.
+    Interval(Duration),
+    /// Handed to the operating system, which syncs when it likes: survives the end of the process, as `Interval` does.
+    Never,
+}

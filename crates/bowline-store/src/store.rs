@@ -7,18 +7,21 @@
 //! 3. Losing a stream changes its epoch. Expiry and [`remove`](StreamStore::remove) lose publications, not the
 //!    stream: epoch and top stay until `meta_ttl` after the last append or read.
 //! 4. The top is readable before the first publication: offset 0 in a fresh epoch.
-//! 5. When [`append`](StreamStore::append) returns, the offset is assigned and the publication is visible to every
-//!    reader. Appending never waits: an implementation that writes to disk assigns the offset in memory and
-//!    acknowledges *durability* separately, after its group commit.
+//! 5. When [`append`](StreamStore::append) returns, order and offset are fixed; appending never waits. The
+//!    publication is visible to readers from the moment at which its [`Receipt`] resolves, and not before: what was
+//!    read is kept. An implementation without a disk commits at once.
+//! 6. An append that was not committed never happened: the next one gets its offset, key and version.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 use std::{error, fmt};
 
 use tokio::time::Instant;
 
 use crate::position::{Epoch, Position};
-use crate::publication::{Publication, Retention};
+use crate::publication::{Durability, Publication, Retention};
+use crate::receipt::{CommitError, Receipt};
 
 /// Keeps the streams of channels. See the [module](self) for the invariants.
 ///
@@ -26,14 +29,18 @@ use crate::publication::{Publication, Retention};
 pub trait StreamStore: Send + Sync + 'static {
     /// Gives the publication the next offset of its channel and keeps it, or says why it is not new.
     ///
-    /// A repeated idempotency key is answered before the version is looked at.
+    /// A repeated idempotency key is answered before the version is looked at. Many appends are committed together,
+    /// so a batch is as many appends, of which the receipts are awaited afterwards.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Full`] if the channel has no stream yet and there is no room for one. Nothing was changed.
-    fn append(&self, append: Append<'_>) -> Result<Appended, StoreError>;
+    /// Nothing was changed. [`StoreError::Full`] if the channel has no stream yet and there is no room for one; a
+    /// store on disk has more to refuse with.
+    fn append(&self, append: Append<'_>) -> Result<Receipt<Appended>, StoreError>;
 
     /// Reads the top of a stream and the publications `query` asks for, as of one moment.
+    ///
+    /// A store on disk may read from it here, which blocks the thread for as long as the disk takes.
     ///
     /// Creates the stream's position if the channel has none (invariant 4), and remembers it for `meta_ttl` more.
     ///
@@ -53,10 +60,12 @@ pub trait StreamStore: Send + Sync + 'static {
 
     /// Removes the publications of a stream; epoch and top stay.
     ///
+    /// Readers see them no more at once. If the commit fails they may be back after a restart: remove again.
+    ///
     /// # Errors
     ///
     /// Whatever the medium reports; the memory implementation does not fail.
-    fn remove(&self, channel: &str) -> Result<(), StoreError>;
+    fn remove(&self, channel: &str) -> Result<Receipt<()>, StoreError>;
 
     /// Frees what has expired by `now`.
     ///
@@ -81,13 +90,15 @@ pub struct Append<'a> {
     pub idempotency_key: Option<&'a str>,
     /// If given, publications of the same version epoch that are not newer than the last are ignored.
     pub version: Option<Version<'a>>,
+    /// What the commit of it promises. `None` leaves that to the store.
+    pub durability: Option<Durability>,
 }
 
 impl<'a> Append<'a> {
-    /// Makes a request without idempotency key and version.
+    /// Makes a request without idempotency key and version, of the store's own durability.
     #[must_use]
     pub fn new(channel: &'a str, publication: Publication, retention: Option<Retention>) -> Self {
-        Self { channel, publication, retention, idempotency_key: None, version: None }
+        Self { channel, publication, retention, idempotency_key: None, version: None, durability: None }
     }
 }
 
@@ -248,17 +259,50 @@ pub enum StoreError {
         /// How many streams there is room for.
         limit: usize,
     },
-    /// The medium failed; the text is for the log.
-    Medium(String),
+    /// Too much waits to be written. Trying again succeeds as soon as the disk has caught up.
+    Overloaded {
+        /// How many bytes may wait.
+        limit_bytes: usize,
+    },
+    /// The publication cannot be stored, however often it is tried.
+    TooLarge {
+        /// How many bytes one record may have.
+        limit_bytes: usize,
+    },
+    /// There is no room on the disk: reads go on, and appends are taken again when there is room.
+    DiskFull,
+    /// The store was closed, or its writer has ended.
+    Closed,
+    /// The medium failed; the text is for the log. Trying again may succeed.
+    Medium(Arc<str>),
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full { limit } => write!(formatter, "no room for another stream (limit {limit})"),
+            Self::Overloaded { limit_bytes } => {
+                write!(formatter, "the disk does not keep up: {limit_bytes} bytes wait to be written")
+            }
+            Self::TooLarge { limit_bytes } => {
+                write!(formatter, "the publication is too large to be stored (limit {limit_bytes} bytes)")
+            }
+            Self::DiskFull => formatter.write_str("the disk of the store is full"),
+            Self::Closed => formatter.write_str("the store is closed"),
             Self::Medium(what) => write!(formatter, "store medium failed: {what}"),
         }
     }
 }
 
 impl error::Error for StoreError {}
+
+/// What became of an append is why it was not done.
+impl From<CommitError> for StoreError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::DiskFull => Self::DiskFull,
+            CommitError::Closed => Self::Closed,
+            CommitError::Medium(what) => Self::Medium(what),
+        }
+    }
+}

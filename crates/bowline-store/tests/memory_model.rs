@@ -105,7 +105,10 @@ async fn compare(operations: Vec<Operation>) {
             Operation::Append => {
                 let text = format!("publication {step}");
                 let offset = model.append(&text);
-                let appended = store.append(Append::new("c", Publication::new(text), keep)).expect("append");
+                let appended = store
+                    .append(Append::new("c", Publication::new(text), keep))
+                    .expect("append")
+                    .into_outcome();
                 let Appended::Kept(position) = appended else { panic!("{appended:?}") };
                 assert_eq!(position.offset, offset);
                 note_epoch(&mut epochs, position.epoch, model.life);
@@ -128,7 +131,7 @@ async fn compare(operations: Vec<Operation>) {
                 note_epoch(&mut epochs, page.top.epoch, model.life);
             }
             Operation::Remove => {
-                store.remove("c").expect("remove");
+                store.remove("c").expect("remove").await.expect("commit");
                 model.kept.clear();
             }
             Operation::Wait { seconds } => {

@@ -4,7 +4,6 @@
 //! nothing under a lock waits or calls out. Expired publications are never served; they are freed by the next
 //! append to their stream or by [`sweep`](StreamStore::sweep), whichever comes first.
 
-mod keys;
 mod stream;
 
 use std::collections::HashMap;
@@ -15,8 +14,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::keys::Keys;
 use self::stream::Stream;
+use crate::keys::{self, Keys};
+use crate::position::Position;
+use crate::receipt::Receipt;
 use crate::store::{Append, Appended, Page, Query, StoreError, StoreStats, StreamStore, Swept};
 
 /// Shards of the channel table: enough that two cores rarely meet at one lock, few enough to sweep quickly.
@@ -111,12 +112,12 @@ impl Default for MemoryStore {
 }
 
 impl StreamStore for MemoryStore {
-    fn append(&self, append: Append<'_>) -> Result<Appended, StoreError> {
+    fn append(&self, append: Append<'_>) -> Result<Receipt<Appended>, StoreError> {
         let now = Instant::now();
-        let Append { channel, publication, retention, idempotency_key, version } = append;
+        let Append { channel, publication, retention, idempotency_key, version, durability: _ } = append;
         let mut shard = self.shard(channel);
-        if let Some(first) = idempotency_key.and_then(|key| shard.keys.find(channel, key, now)) {
-            return Ok(Appended::Duplicate(first));
+        if let Some(first) = idempotency_key.and_then(|key| shard.keys.find(channel, key, now).cloned()) {
+            return Ok(Receipt::committed(Appended::Duplicate(first)));
         }
         let appended = match retention {
             None => Appended::NotKept,
@@ -128,12 +129,12 @@ impl StreamStore for MemoryStore {
             Appended::Kept(position) => Some(position.clone()),
             Appended::NotKept => None,
             // Nothing was published under this key, so there is nothing a repeat could repeat.
-            Appended::Stale(_) | Appended::Duplicate(_) => return Ok(appended),
+            Appended::Stale(_) | Appended::Duplicate(_) => return Ok(Receipt::committed(appended)),
         };
         if let Some(key) = idempotency_key {
-            shard.keys.remember(channel, key, position, now);
+            shard.keys.remember(channel, key, position, now + keys::TTL);
         }
-        Ok(appended)
+        Ok(Receipt::committed(appended))
     }
 
     fn read(&self, channel: &str, query: Query, meta_ttl: Duration) -> Result<Page, StoreError> {
@@ -142,7 +143,7 @@ impl StreamStore for MemoryStore {
         self.with_stream(&mut shard, channel, now, |stream| stream.read(query, meta_ttl, now))
     }
 
-    fn remove(&self, channel: &str) -> Result<(), StoreError> {
+    fn remove(&self, channel: &str) -> Result<Receipt<()>, StoreError> {
         let mut shard = self.shard(channel);
         let Shard { streams, usage, .. } = &mut *shard;
         if let Some(stream) = streams.get_mut(channel) {
@@ -150,7 +151,7 @@ impl StreamStore for MemoryStore {
             stream.clear();
             usage.add(stream.usage());
         }
-        Ok(())
+        Ok(Receipt::committed(()))
     }
 
     fn sweep(&self, now: Instant) -> Swept {
@@ -194,7 +195,7 @@ impl StreamStore for MemoryStore {
 #[derive(Debug)]
 struct Shard {
     streams: HashMap<Box<str>, Stream>,
-    keys: Keys,
+    keys: Keys<Instant, Option<Position>>,
     usage: Usage,
 }
 

@@ -60,7 +60,6 @@ impl Stream {
         now: Instant,
     ) -> Appended {
         self.remembered_until = later(now, retention.meta_ttl);
-        self.ttl = retention.ttl;
         self.expire(now);
         if let Some(version) = version {
             if self.has_seen(version) {
@@ -69,6 +68,7 @@ impl Stream {
             self.version =
                 Some(Box::new(LastVersion { number: version.number, epoch: version.epoch.into() }));
         }
+        self.ttl = retention.ttl;
         while self.entries.len() >= retention.size.get() {
             self.drop_oldest();
         }
