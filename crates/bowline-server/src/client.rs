@@ -32,6 +32,16 @@ impl Client {
     /// What the socket says, or [`io::ErrorKind::InvalidData`] with the server's answer if it is not a 101.
     pub async fn open(server: SocketAddr, path: &str) -> io::Result<Self> {
         let socket = if server.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        Self::open_on(socket, server, path).await
+    }
+
+    /// Connects on this socket and upgrades: one that is bound to an address, for more connections than one address has
+    /// ports.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub async fn open_on(socket: TcpSocket, server: SocketAddr, path: &str) -> io::Result<Self> {
         let mut stream = socket.connect(server).await?;
         stream.set_nodelay(true)?;
         let key = request_key(rand_bytes());

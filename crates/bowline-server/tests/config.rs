@@ -1,12 +1,13 @@
 //! Settings: sources and their order, what is refused and how it is said, and the sample file.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bowline_server::config::{
-    Config, ConfigError, DEV_API_KEY, DataFormat, ErrorMode, LogLevel, NonZeroDuration, RecoveryMode, Secret,
-    Sources, render_defaults,
+    Config, ConfigError, DEV_API_KEY, DataFormat, ErrorMode, LogLevel, NonZeroDuration, RecoveryMode, Report,
+    Secret, Sources, Verdict, render_defaults,
 };
 
 /// A settings file that is removed with the value.
@@ -100,14 +101,17 @@ fn every_key_is_in_the_sample() {
         let Some((name, _)) = name.split_once(": ") else { continue };
         path.truncate(depth - 1);
         path.push(name);
-        // The one struct that lends its keys to the section around it.
+        // The structs that lend their keys to the section around them.
         let keys: Vec<_> = match path.as_slice() {
             ["client", "subscription_token", "token", rest @ ..] => {
                 [&["client", "subscription_token"], rest].concat()
             }
+            ["client", "proxy", event, "options", rest @ ..] => [&["client", "proxy", event], rest].concat(),
             keys => keys.to_vec(),
         };
-        let (last, sections) = keys.split_last().expect("not empty");
+        let Some((last, sections)) = keys.split_last().filter(|_| !path.ends_with(&["options"])) else {
+            continue;
+        };
         let section = sections.iter().try_fold(&sample, |table, key| table.get(*key)?.as_table());
         assert!(section.is_some_and(|table| table.contains_key(*last)), "{keys:?} is missing");
         seen += 1;
@@ -123,6 +127,16 @@ fn the_commented_namespace_of_the_sample_is_valid() {
     let config = toml(&text).expect("it is valid");
     assert_eq!(config.channel.namespaces.len(), 1);
     assert_eq!(config.channel_options(Some("chat")), config.channel_options(None));
+}
+
+#[test]
+fn the_commented_application_of_the_sample_is_valid() {
+    let sample = render_defaults();
+    let (_, proxy) = sample.split_once("# [[proxies]]").expect("there is one");
+    let (proxy, _) = proxy.split_once("\n\n").expect("something follows");
+    let config = toml(&format!("[[proxies]]{}", proxy.replace("\n# ", "\n"))).expect("it is valid");
+    assert_eq!(config.proxies.len(), 1);
+    assert_eq!(&*config.proxies[0].name, "app");
 }
 
 const NAMESPACES_TOML: &str = r#"
@@ -336,7 +350,6 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
 #[test]
 fn unknown_keys_get_the_right_hint() {
     for (text, hint) in [
-        ("allowed_origins = []", "`client.allowed_origins`"),
         ("[clients]\nping_interval = \"1s\"", "`client`"),
         ("[websocket]\nchannel_limit = 1", "`client.channel_limit`"),
         (
@@ -368,6 +381,30 @@ fn an_unknown_variable_of_ours_is_refused_and_of_others_is_noted() {
         "{:?}",
         loaded.notes
     );
+}
+
+/// The toolkit's sources are searched for the variables that it reads, so that a new one is not forgotten.
+#[test]
+fn what_the_toolkit_reads_from_the_environment_does_not_keep_the_server_from_starting() {
+    fn variables(folder: &Path, found: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() {
+                variables(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(path).unwrap();
+                let names = text.split("var_os(\"").skip(1).filter_map(|rest| rest.split('"').next());
+                found.extend(names.filter(|name| name.starts_with("BOWLINE_")).map(str::to_owned));
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    variables(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../bowline/src"), &mut found);
+    assert!(found.contains("BOWLINE_DETECTOR") && found.contains("BOWLINE_WATCHDOG"), "{found:?}");
+    for name in found {
+        let config = env(&[(&name, "off")]).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(config, Config::default(), "{name}");
+    }
 }
 
 #[test]
@@ -402,37 +439,92 @@ fn a_secret_is_refused_on_the_command_line() {
 #[test]
 fn what_only_centrifugo_has_is_called_by_its_name() {
     for (text, key) in [
-        ("[grpc_api]\nenabled = true", "grpc_api"),
-        ("[engine]\ntype = \"redis\"", "engine"),
-        ("[client.proxy.connect]\nenabled = true\nendpoint = \"http://x\"", "client.proxy"),
-        ("[client.token]\nrsa_public_key = \"x\"", "client.token.rsa_public_key"),
-        ("[channel.without_namespace]\ndelta_publish = true", "channel.without_namespace.delta_publish"),
+        ("[http_server.http3]\nenabled = true", "http_server.http3"),
+        ("[engine]\ntype = \"redis\"", "engine.type"),
+        ("[channel.proxy.subscribe_stream]\nendpoint = \"grpc://x\"", "channel.proxy.subscribe_stream"),
         (
-            "[[channel.namespaces]]\nname = \"a.b\"\nsubscribe_proxy_enabled = true",
-            "channel.namespaces.a.b.subscribe_proxy_enabled",
+            "[[channel.namespaces]]\nname = \"a.b\"\nsubscribe_stream_proxy_enabled = true",
+            "channel.namespaces.a.b.subscribe_stream_proxy_enabled",
         ),
+        ("[health]\nenabled = true\nhandler_prefix = \"/up\"", "health.handler_prefix"),
+        ("[broker]\nenabled = true\ntype = \"nats\"", "broker.type"),
     ] {
         let what = only_problem(toml(text));
-        assert_eq!(what, format!("`{key}` is known to Centrifugo, not supported by this version of Bowline"));
+        let known = format!("`{key}` is known to Centrifugo, not supported by this version of Bowline");
+        assert!(what.starts_with(&known), "{what}");
     }
     let what = only_problem(env(&[("CENTRIFUGO_ENGINE_REDIS_ADDRESS", "redis://localhost")]));
-    assert_eq!(what, "known to Centrifugo, not supported by this version of Bowline");
+    assert!(what.starts_with("known to Centrifugo, not supported by this version of Bowline: one process"));
     let namespaces = [("CENTRIFUGO_CHANNEL_NAMESPACES", "chat")];
-    let option = [("CENTRIFUGO_CHANNEL_NAMESPACES_CHAT_DELTA_PUBLISH", "true")];
+    let option = [("CENTRIFUGO_CHANNEL_NAMESPACES_CHAT_SUBSCRIPTION_TYPE", "map")];
     assert!(only_problem(env(&[namespaces, option].concat())).starts_with("known to Centrifugo"));
+}
+
+#[test]
+fn an_application_that_is_to_be_asked_must_be_there() {
+    for (text, what) in [
+        (
+            "[client.proxy.connect]\nenabled = true",
+            "`client.proxy.connect.enabled` is set without `client.proxy.connect.endpoint`: nobody can be asked",
+        ),
+        (
+            "[channel.without_namespace]\nsubscribe_proxy_enabled = true",
+            "`channel.without_namespace.subscribe_proxy_enabled` needs `channel.proxy.subscribe.endpoint`, or one of \
+             `proxies` as `channel.without_namespace.subscribe_proxy_name`",
+        ),
+        (
+            "[[channel.namespaces]]\nname = \"chat\"\npublish_proxy_enabled = true\npublish_proxy_name = \"app\"",
+            "`channel.namespaces.chat.publish_proxy_name` is \"app\", which is not the `name` of one of `proxies`",
+        ),
+        (
+            "[rpc.without_namespace]\nproxy_enabled = true",
+            "`rpc.without_namespace.proxy_enabled` needs `rpc.proxy.endpoint`, or one of `proxies` as \
+             `rpc.without_namespace.proxy_name`",
+        ),
+        (
+            "[channel.proxy.publish]\nendpoint = \"http://a\"\n[[proxies]]\nname = \"default\"\nendpoint = \"http://b\"",
+            "set `channel.proxy.publish.endpoint` or one of `proxies` with the `name` \"default\", not both: it is the one \
+             with that name",
+        ),
+        (
+            "[rpc.proxy]\nemulated_headers = [\"X-Forwarded-For\"]",
+            "`rpc.proxy.emulated_headers` holds \"x-forwarded-for\", by which proxies say who a client is: clients must not \
+             choose it",
+        ),
+        (
+            "[client.proxy.connect]\nenabled = true\nendpoint = \"http://a\"\ntimeout = \"10s\"",
+            "`client.proxy.connect.timeout` must be below `client.stale_close_delay`, which is how long a client may take to \
+             connect",
+        ),
+    ] {
+        assert_eq!(only_problem(toml(text)), what);
+    }
+    let config = toml(
+        "[channel.proxy.subscribe]\nendpoint = \"http://a\"\nhttp_headers = [\"Cookie\"]\n\
+         [channel.without_namespace]\nsubscribe_proxy_enabled = true\npublish_proxy_enabled = true\n\
+         publish_proxy_name = \"app\"\n[[proxies]]\nname = \"app\"\nendpoint = \"http://b\"\n\
+         [[proxies.http.status_to_code_transforms]]\nstatus_code = 404\nto_error = { code = 1404, message = \"none\" }",
+    );
+    let config = config.expect("everything is there");
+    assert_eq!(config.channel.proxy.subscribe.http_headers[0].as_str(), "cookie");
+    assert_eq!(config.proxies[0].options.http.status_to_code_transforms[0].status.as_u16(), 404);
 }
 
 #[test]
 fn what_only_centrifugo_has_but_is_off_is_ignored_with_a_note() {
     let file = File::new(
         "json",
-        r#"{"sse": {"enabled": false, "handler_prefix": "/sse"}, "engine": {"type": "memory"}, "consumers": [],
-            "channel": {"without_namespace": {"delta_publish": false, "allowed_delta_types": []}}}"#,
+        r#"{"opentelemetry": {"enabled": false, "api": false}, "engine": {"type": "memory"}, "consumers": [],
+            "admin": {"enabled": true, "password": "p"}, "health": {"enabled": true, "handler_prefix": "/health"},
+            "channel": {"without_namespace": {"auto_cache_recover": false, "subscription_type": "stream"}}}"#,
     );
     let loaded =
         Config::load_with_notes(Sources { file: Some(file.0.clone()), ..Sources::none() }).expect("ignored");
     assert_eq!(loaded.config, Config::default());
-    assert_eq!(loaded.notes.len(), 5, "{:?}", loaded.notes);
+    assert_eq!(loaded.notes.len(), 7, "{:?}", loaded.notes);
+    let is_told = |what: &str| loaded.notes.iter().any(|note| note.contains(what));
+    assert!(is_told("`health.enabled` is ignored: the internal listener always answers /health"));
+    assert!(is_told("`opentelemetry` is ignored: this version of Bowline does not have it"));
 }
 
 #[test]
@@ -570,7 +662,10 @@ fn rules_between_settings_are_kept() {
         ("[http_server]\naddress = \"0.0.0.0\"\nport = 9000\ninternal_port = 9000", "different ports"),
         ("[client.token]\naudience = \"a\"\naudience_regex = \"a\"", "not both"),
         ("[client.subscription_token]\nissuer = \"a\"\nissuer_regex = \"a\"", "not both"),
-        ("[client.subscription_token]\nenabled = true", "needs `client.subscription_token.hmac_secret_key`"),
+        (
+            "[client.subscription_token]\nenabled = true",
+            "needs `client.subscription_token.hmac_secret_key` or",
+        ),
     ] {
         let found = only_problem(toml(text));
         assert!(found.contains(what), "{found}");
@@ -646,4 +741,116 @@ fn weak_keys_and_open_doors_are_noted() {
         assert!(notes.contains(expected), "{notes}");
     }
     assert!(!notes.contains("\"short\""));
+}
+
+/// One of the files in `tests/centrifugo`, which are as people have them.
+fn centrifugo(name: &str) -> Report {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/centrifugo").join(name);
+    Config::examine(Sources { file: Some(file), ..Sources::none() })
+}
+
+fn keys(report: &Report, verdict: Verdict) -> Vec<&str> {
+    report.keys.iter().filter(|key| key.outcome == verdict).map(|key| key.key.as_str()).collect()
+}
+
+#[track_caller]
+fn advice<'r>(report: &'r Report, key: &str) -> &'r str {
+    let found = report.keys.iter().find(|found| found.key == key);
+    &found.unwrap_or_else(|| panic!("{key} is not in {:?}", report.keys)).advice
+}
+
+#[test]
+fn a_file_of_centrifugo_carries_over_and_what_is_so_anyway_is_said() {
+    let report = centrifugo("chat.json");
+    assert!(report.valid && report.is_foreign, "{:?}", report.problems);
+    assert_eq!(
+        keys(&report, Verdict::Differs),
+        [
+            "admin",
+            "channel.namespaces.chat.subscription_type",
+            "health.enabled",
+            "prometheus.enabled",
+            "usage_stats"
+        ]
+    );
+    assert!(advice(&report, "admin").contains("bowline top"));
+    assert_eq!(
+        report.count(Verdict::NotSupported) + report.count(Verdict::Unknown) + report.count(Verdict::Wrong),
+        0
+    );
+    let carried = keys(&report, Verdict::CarriesOver);
+    for key in
+        ["client.token.hmac_secret_key", "channel.namespaces.news.auto_cache_recover", "http_server.port"]
+    {
+        assert!(carried.contains(&key), "{key} is not in {carried:?}");
+    }
+    let differing: Vec<_> = report.defaults.iter().map(|default| default.key).collect();
+    assert!(
+        differing.contains(&"http_server.address") && !differing.contains(&"grpc_api.key"),
+        "{differing:?}"
+    );
+    let text = report.text(80);
+    assert!(!text.contains("0123456789abcdef"), "a secret: {text}");
+}
+
+#[test]
+fn what_a_file_of_centrifugo_asks_for_in_vain_is_said_with_what_to_do_instead() {
+    let report = centrifugo("cluster.yaml");
+    assert!(!report.valid);
+    assert_eq!(
+        keys(&report, Verdict::NotSupported),
+        ["consumers", "engine.redis", "engine.type", "log.file"]
+    );
+    assert!(advice(&report, "engine.type").starts_with("one process keeps everything"));
+    assert_eq!(keys(&report, Verdict::Unknown), ["client.conection_limit"]);
+    assert_eq!(advice(&report, "client.conection_limit"), "did you mean client.connection_limit?");
+    assert_eq!(keys(&report, Verdict::Wrong), ["websocket.write_timeout"]);
+    assert!(advice(&report, "websocket.write_timeout").contains("a duration with its unit"));
+    let text = report.text(80);
+    assert!(text.contains("Does not fit together\n") && text.contains("history_ttl"), "{text}");
+    assert!(text.contains("  grpc_api.key\n      there without one every call is accepted\n"), "{text}");
+}
+
+#[test]
+fn a_file_from_before_version_6_is_told_the_new_name_of_each_key() {
+    let report = centrifugo("version5.json");
+    assert!(!report.valid);
+    for (old, new) in [
+        ("token_hmac_secret_key", "client.token.hmac_secret_key"),
+        ("api_key", "http_api.key"),
+        ("admin", "admin.enabled"),
+        ("allowed_origins", "client.allowed_origins"),
+        ("client_channel_limit", "client.channel_limit"),
+        ("history_size", "channel.without_namespace.history_size"),
+        ("engine", "engine.type"),
+        ("sse", "sse.enabled"),
+        ("namespaces", "channel.namespaces"),
+        ("proxy_connect_endpoint", "client.proxy.connect.endpoint"),
+    ] {
+        assert_eq!(advice(&report, old), format!("since version 6: {new}"), "{old}");
+    }
+    assert_eq!(report.count(Verdict::NotSupported), report.keys.len());
+    // Whoever starts the server with it is told the same.
+    let what = only_problem(toml("api_key = \"hunter2hunter2\""));
+    assert_eq!(what, "`api_key` is of Centrifugo before version 6; since then it is `http_api.key`");
+}
+
+#[test]
+fn the_table_fits_a_narrow_terminal() {
+    for name in ["chat.json", "cluster.yaml", "version5.json"] {
+        for width in [0, 40, 60, 80, 500] {
+            let text = centrifugo(name).text(width);
+            for line in text.lines().filter(|line| line.trim_start().contains(' ')) {
+                assert!(line.chars().count() <= width.clamp(50, 100), "{name} at {width}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_of_our_own_is_not_foreign() {
+    let file = File::new("toml", &render_defaults());
+    let report = Config::examine(Sources { file: Some(file.0.clone()), ..Sources::none() });
+    assert!(report.valid && !report.is_foreign);
+    assert_eq!(report.count(Verdict::CarriesOver), report.keys.len());
 }

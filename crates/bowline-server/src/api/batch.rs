@@ -1,7 +1,8 @@
 //! Many calls in one request: `{"commands":[{"publish":{…}},{"history":{…}}]}`.
 //!
-//! They run one after the other and their replies stand in the same order. `parallel` changes nothing: no call
-//! waits, so none would overlap another.
+//! They begin one after the other and their replies stand in the same order. `parallel` changes nothing: what is published, now
+//! or later, waits for the disk together anyway. What else waits for it does so one by one: `schedule_cancel`,
+//! `history_remove`, and publishing with a `schedule_id`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,16 +15,15 @@ use tokio::task::coop;
 
 use super::Api;
 use super::json::{Object, nullable};
-use super::method::{Command, Failure, Method};
+use super::method::{Begun, Command, Failure, Method};
 use super::respond::{self, ErrorBody};
-use crate::node::ApiError;
 
 /// Commands of one batch. More make the request malformed: each takes a hundred times the bytes it needs in the body.
-const MAX_COMMANDS: usize = 10_000;
+pub(crate) const MAX_COMMANDS: usize = 10_000;
 
 /// Once the replies are this long, the commands that are left are not run and answered with 106. A batch that only
 /// publishes stays far below; one that reads histories without limits must not take the node's memory.
-pub(super) const MAX_REPLY_BYTES: usize = 64 * 1024 * 1024;
+pub(crate) const MAX_REPLY_BYTES: usize = 64 * 1024 * 1024;
 
 /// A batch, decoded.
 #[derive(Debug, Default, serde::Deserialize)]
@@ -53,42 +53,93 @@ pub(super) fn decoder() -> impl for<'de> DeserializeSeed<'de, Value = Batch> {
 
 impl Batch {
     /// Runs the commands in order and appends the whole reply to `out`. A command that fails does not stop the others.
+    ///
+    /// Publications that stand side by side are begun together and then awaited, so that they wait for the disk once.
     pub(super) async fn run(self, api: &Api, max_reply_bytes: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(br#"{"replies":["#);
-        for (index, entry) in self.commands.0.into_iter().enumerate() {
+        let mut replies = Replies { out, is_first: true, to_come: 0 };
+        let mut begun = Vec::new();
+        for entry in self.commands.0 {
             coop::consume_budget().await;
-            if index > 0 {
-                out.push(b',');
-            }
-            let start = out.len();
-            let answered = match entry {
-                _ if start > max_reply_bytes => Err(ErrorCode::LIMIT_EXCEEDED.into()),
-                Entry::Command(command) => run(*command, api, out).await,
+            let command = match entry {
+                _ if replies.out.len() + replies.to_come > max_reply_bytes => {
+                    Err(ErrorCode::LIMIT_EXCEEDED.into())
+                }
+                Entry::Command(command) => Ok(command),
                 Entry::Unknown => Err(respond::not_found()),
                 Entry::Ambiguous => Err(ErrorCode::BAD_REQUEST.into()),
             };
-            if let Err(error) = answered {
-                out.truncate(start);
-                out.extend_from_slice(br#"{"error":"#);
-                ErrorBody::from(error).write(out);
-                out.push(b'}');
+            let command = match command {
+                Ok(command) => match command.begin(api).await {
+                    Ok(publication) => {
+                        replies.to_come += publication.reply_bytes();
+                        begun.push(publication);
+                        continue;
+                    }
+                    Err(other) => Ok(other),
+                },
+                Err(error) => Err(error),
+            };
+            // What comes next sees what was published before.
+            replies.finish(&mut begun, api).await;
+            match command {
+                Ok(command) => {
+                    let start = replies.begin(command.method().name());
+                    let written = command.write(api, replies.out).await;
+                    replies.end(start, written);
+                }
+                Err(error) => {
+                    let start = replies.begin("");
+                    replies.end(start, Err(Failure::Api(error)));
+                }
             }
         }
+        replies.finish(&mut begun, api).await;
         out.extend_from_slice(b"]}");
     }
 }
 
-async fn run(command: Command, api: &Api, out: &mut Vec<u8>) -> Result<(), ApiError> {
-    out.extend_from_slice(br#"{""#);
-    out.extend_from_slice(command.method().name().as_bytes());
-    out.extend_from_slice(br#"":"#);
-    match command.run(api, out).await {
-        Ok(()) => {
-            out.push(b'}');
-            Ok(())
+/// The replies, of which each is begun, written into `out`, and ended.
+struct Replies<'a> {
+    out: &'a mut Vec<u8>,
+    is_first: bool,
+    /// About what the replies to publications that have begun will take.
+    to_come: usize,
+}
+
+impl Replies<'_> {
+    /// Answers where the reply starts.
+    fn begin(&mut self, name: &str) -> usize {
+        if !std::mem::take(&mut self.is_first) {
+            self.out.push(b',');
         }
-        Err(Failure::Api(error)) => Err(error),
-        Err(Failure::Inexpressible) => Err(ErrorCode::INTERNAL.into()),
+        let start = self.out.len();
+        self.out.extend_from_slice(br#"{""#);
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(br#"":"#);
+        start
+    }
+
+    fn end(&mut self, start: usize, written: Result<(), Failure>) {
+        let error = match written {
+            Ok(()) => return self.out.push(b'}'),
+            Err(Failure::Api(error)) => error,
+            Err(Failure::Inexpressible) => ErrorCode::INTERNAL.into(),
+        };
+        self.out.truncate(start);
+        self.out.extend_from_slice(br#"{"error":"#);
+        ErrorBody::from(error).write(self.out);
+        self.out.push(b'}');
+    }
+
+    /// Awaits what was begun, in order.
+    async fn finish(&mut self, begun: &mut Vec<Begun>, api: &Api) {
+        for publication in begun.drain(..) {
+            let start = self.begin(publication.name());
+            let written = publication.write(api, self.out).await;
+            self.end(start, written);
+        }
+        self.to_come = 0;
     }
 }
 

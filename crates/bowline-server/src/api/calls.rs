@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::method::{ROUTES, Route};
 
 /// The error codes of the server API; others, if there ever are any, are counted together.
-const CODES: [u32; 8] = [100, 102, 104, 106, 107, 108, 112, 113];
+const CODES: [u32; 9] = [100, 102, 104, 106, 107, 108, 111, 112, 113];
 
 /// Slots per method: done, malformed, a code each, other codes.
 const SLOTS: usize = CODES.len() + 3;

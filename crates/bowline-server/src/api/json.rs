@@ -8,11 +8,16 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use bowline_protocol::{ClientInfo, Payload, Publication};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bowline_protocol::{ClientInfo, ErrorCode, Payload, Publication, StreamPosition};
+use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use serde_json::value::RawValue;
+
+use crate::node::ApiError;
 
 /// How deep the arrays and objects of a body may be nested, application data included.
 ///
@@ -91,6 +96,18 @@ where
     Ok(Option::deserialize(deserializer)?.map(|Object(value)| value))
 }
 
+/// Application data of a request: that of the base64 twin if it is set, which may be JSON or not; the encoder of each
+/// client's protocol looks at it. JSON that is nested too deep is refused, whichever way it came.
+pub(super) fn data_or_b64(data: Payload, b64: &str) -> Result<Payload, ApiError> {
+    let data = match b64 {
+        "" => data,
+        b64 => Payload::opaque(BASE64_STANDARD.decode(b64).map_err(|_| ErrorCode::BAD_REQUEST)?),
+    };
+    // Other bytes may hold as many brackets as they like.
+    let is_too_deep = check_depth(data.as_bytes()).is_err() && data.to_json().is_ok();
+    if is_too_deep { Err(ErrorCode::BAD_REQUEST.into()) } else { Ok(data) }
+}
+
 /// Reads a struct from a JSON object only; the derived implementations would also take an array of the fields.
 #[derive(Debug)]
 pub(super) struct Object<T>(pub(super) T);
@@ -121,15 +138,16 @@ pub(super) fn is_unset<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// Application data in an answer.
-struct Embedded<'a>(&'a Payload);
+#[derive(Debug, Default)]
+pub(crate) struct Embedded(pub(crate) Payload);
 
-impl Embedded<'_> {
+impl Embedded {
     fn is_unset(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-impl Serialize for Embedded<'_> {
+impl Serialize for Embedded {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let raw: &RawValue = serde_json::from_slice(self.0.as_bytes()).map_err(ser::Error::custom)?;
         raw.serialize(serializer)
@@ -137,48 +155,65 @@ impl Serialize for Embedded<'_> {
 }
 
 /// Who a connection is, in an answer.
-#[derive(Debug)]
-pub(super) struct Who(pub(super) Arc<ClientInfo>);
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Who {
+    /// Application user id; empty for an anonymous client.
+    pub(crate) user: String,
+    /// Id of the connection.
+    pub(crate) client: String,
+    /// What its token or back end says about it.
+    #[serde(skip_serializing_if = "Embedded::is_unset")]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub(crate) conn_info: Embedded,
+    /// What is said about it in this channel.
+    #[serde(skip_serializing_if = "Embedded::is_unset")]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub(crate) chan_info: Embedded,
+}
 
-impl Serialize for Who {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Fields<'a> {
-            user: &'a str,
-            client: &'a str,
-            #[serde(skip_serializing_if = "Embedded::is_unset")]
-            conn_info: Embedded<'a>,
-            #[serde(skip_serializing_if = "Embedded::is_unset")]
-            chan_info: Embedded<'a>,
-        }
-
-        let ClientInfo { user, client, conn_info, chan_info } = &*self.0;
-        let fields = Fields { user, client, conn_info: Embedded(conn_info), chan_info: Embedded(chan_info) };
-        fields.serialize(serializer)
+impl From<Arc<ClientInfo>> for Who {
+    fn from(info: Arc<ClientInfo>) -> Self {
+        let ClientInfo { user, client, conn_info, chan_info } = Arc::unwrap_or_clone(info);
+        Self { user, client, conn_info: Embedded(conn_info), chan_info: Embedded(chan_info) }
     }
 }
 
 /// A publication of the past, in an answer.
-#[derive(Debug)]
-pub(super) struct Past(pub(super) Publication);
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Past {
+    #[serde(skip_serializing_if = "Embedded::is_unset")]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub(crate) data: Embedded,
+    /// The publishing client; nothing if a back end published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) info: Option<Who>,
+    /// Its place in the stream.
+    #[serde(skip_serializing_if = "is_unset")]
+    pub(crate) offset: u64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) tags: BTreeMap<String, String>,
+}
 
-impl Serialize for Past {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Fields<'a> {
-            #[serde(skip_serializing_if = "Embedded::is_unset")]
-            data: Embedded<'a>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            info: Option<Who>,
-            #[serde(skip_serializing_if = "is_unset")]
-            offset: u64,
-            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-            tags: &'a BTreeMap<String, String>,
-        }
+impl From<Publication> for Past {
+    fn from(publication: Publication) -> Self {
+        let Publication { data, info, offset, tags, .. } = publication;
+        Self { data: Embedded(data), info: info.map(Who::from), offset, tags }
+    }
+}
 
-        let Publication { data, info, offset, tags, .. } = &self.0;
-        let info = info.as_ref().map(|info| Who(Arc::clone(info)));
-        Fields { data: Embedded(data), info, offset: *offset, tags }.serialize(serializer)
+/// A position in a stream, in a request.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Since {
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) offset: u64,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) epoch: String,
+}
+
+impl From<Since> for StreamPosition {
+    fn from(since: Since) -> Self {
+        Self { offset: since.offset, epoch: since.epoch }
     }
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 
-use crate::config::HttpApi;
+use crate::config::Secret;
 
 /// The header that holds nothing but the key.
 const API_KEY: &str = "x-api-key";
@@ -16,17 +16,21 @@ const SCHEME: &[u8] = b"apikey";
 /// The parameter of a query that holds the key.
 const PARAMETER: &str = "api_key";
 
-/// Returns whether the caller may call: it presents the key, or none is asked for.
+/// Returns whether the caller may call: it presents one of the keys, or none is asked for.
 ///
-/// Only the first key it presents counts. The comparison takes the same time for every key.
-pub(super) fn admits(config: &HttpApi, headers: &HeaderMap, query: Option<&str>) -> bool {
-    if config.insecure {
+/// Only the first key it presents counts. The comparison takes the same time for every key that is presented.
+pub(crate) fn admits<'a>(
+    insecure: bool,
+    keys: impl Iterator<Item = &'a Secret>,
+    headers: &HeaderMap,
+    query: Option<&str>,
+) -> bool {
+    if insecure {
         return true;
     }
-    match (&config.key, presented(headers, query)) {
-        (Some(key), Some(presented)) => key.matches(&presented),
-        _ => false,
-    }
+    let Some(presented) = presented(headers, query) else { return false };
+    // Every key is looked at, whichever fits: the time tells how many there are and nothing else.
+    keys.fold(false, |admitted, key| key.matches(&presented) | admitted)
 }
 
 /// Finds the key: in its own header, else in `Authorization`, else in the query.
@@ -75,7 +79,7 @@ fn unescape(value: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
+    use crate::config::HttpApi;
 
     const KEY: &str = "a+b c%2Fd";
 
@@ -84,7 +88,7 @@ mod tests {
         let headers = headers.iter().map(|(name, value)| {
             (name.parse::<hyper::header::HeaderName>().unwrap(), value.parse().unwrap())
         });
-        admits(&config, &headers.collect(), query)
+        admits(config.insecure, config.keys(), &headers.collect(), query)
     }
 
     #[test]
@@ -132,9 +136,21 @@ mod tests {
     fn without_a_configured_key_nobody_is_admitted_unless_all_are() {
         let mut config = HttpApi::default();
         let headers = HeaderMap::from_iter([(API_KEY.parse().unwrap(), "any".parse().unwrap())]);
-        assert!(!admits(&config, &headers, None) && !admits(&config, &HeaderMap::new(), None));
+        let admits =
+            |config: &HttpApi, headers: &HeaderMap| admits(config.insecure, config.keys(), headers, None);
+        assert!(!admits(&config, &headers) && !admits(&config, &HeaderMap::new()));
         config.insecure = true;
-        assert!(admits(&config, &headers, None) && admits(&config, &HeaderMap::new(), None));
+        assert!(admits(&config, &headers) && admits(&config, &HeaderMap::new()));
+    }
+
+    #[test]
+    fn while_keys_are_changed_each_of_them_admits() {
+        let more_keys = vec![Secret::new("new").unwrap()];
+        let config = HttpApi { key: Secret::new("old"), more_keys, ..HttpApi::default() };
+        for (key, is_one) in [("old", true), ("new", true), ("other", false), ("oldnew", false)] {
+            let headers = HeaderMap::from_iter([(API_KEY.parse().unwrap(), key.parse().unwrap())]);
+            assert_eq!(admits(false, config.keys(), &headers, None), is_one, "{key}");
+        }
     }
 
     #[test]

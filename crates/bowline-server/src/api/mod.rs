@@ -1,4 +1,6 @@
-//! The server API over HTTP: what back ends call to publish, to look and to close. No sockets here.
+//! The server API: what back ends call to publish, to look and to close, and its HTTP face. No sockets here.
+//!
+//! The gRPC face is [`grpc`](crate::grpc): both make the same `Command`s.
 //!
 //! A request passes two gates. [`Api::admit`] looks at its head alone, before the body is read: the key, the HTTP
 //! method, the path. What comes out is a [`Call`], the only thing that can run, and [`Call::run`] takes the body:
@@ -8,8 +10,9 @@
 //! |---|---|
 //! | `key` | whether the caller has the key |
 //! | `method` | the table of methods: names, decoding, running |
-//! | `publish`, `presence`, `history`, `info`, `user` | the methods, a file per group |
-//! | `planned` | methods that are known and not offered yet |
+//! | `publish`, `schedule`, `presence`, `history`, `info`, `user`, `connections`, `access` | the methods, a file per group |
+//! | `rpc`, `absent` | extensions, of which there are none; methods that exist elsewhere |
+//! | `openapi` | the document that describes it all |
 //! | `batch` | many calls in one request |
 //! | `json` | what requests and answers have in common in their encoding |
 //! | `respond` | responses, and the two ways to report a failure |
@@ -21,17 +24,22 @@
 //! 2. A body is decoded as a whole before anything of it runs: one that is malformed has changed nothing.
 //! 3. Application data is checked and embedded as it stands, never decoded and encoded anew.
 
+mod absent;
+mod access;
 mod batch;
 mod calls;
+mod connections;
 mod history;
 mod info;
 mod json;
 mod key;
 mod method;
-mod planned;
+mod openapi;
 mod presence;
-mod publish;
+pub(crate) mod publish;
 mod respond;
+mod rpc;
+mod schedule;
 #[cfg(test)]
 mod tests;
 mod user;
@@ -41,10 +49,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::{HeaderMap, Method, StatusCode};
 
+pub(crate) use self::access::{BlockUser, InvalidateUserTokens, RevokeToken, UnblockUser};
+pub(crate) use self::batch::{MAX_COMMANDS, MAX_REPLY_BYTES};
 pub(crate) use self::calls::{CallCount, Calls};
-pub(crate) use self::method::{OFFERED, PLANNED};
+pub(crate) use self::connections::{
+    ChannelContext, Connected, ConnectionInfo, Connections, State as ConnectionState, TokenInfo,
+};
+pub(crate) use self::history::{History, HistoryRemove, Page};
+pub(crate) use self::info::{Channels, Found, Info, NodeResult, Nodes, Subscribers};
+pub(crate) use self::json::{Embedded, Past, Since, Who};
+pub(crate) use self::key::admits;
+pub(crate) use self::method::{ABSENT, Answer, Begun, Command, Done, OFFERED};
+pub(crate) use self::presence::{Numbers, Presence, PresenceStats, Present};
+pub(crate) use self::publish::{Broadcast, Position, Publish, Responses};
 pub use self::respond::Response;
+pub(crate) use self::respond::{ErrorBody, error_mode, not_found};
 pub(crate) use self::respond::{method_not_allowed, respond, text};
+pub(crate) use self::rpc::{Called, Rpc};
+pub(crate) use self::schedule::{CancelResult, Listed, ScheduleCancel, ScheduleList, Schedules};
+pub(crate) use self::user::{Disconnect, Flag, Override, Refresh, Subscribe, Unsubscribe, Wish};
 
 use self::calls::Outcome;
 use self::json::Malformed;
@@ -65,7 +88,7 @@ impl Api {
     /// Makes the API of `node`; its settings are those of the node.
     #[must_use]
     pub fn new(node: Arc<Node>) -> Self {
-        let node_name = info::node_name(node.config().http_server.port);
+        let node_name = info::node_name(node.config());
         Self { node, calls: Calls::default(), node_name }
     }
 
@@ -79,6 +102,14 @@ impl Api {
     #[must_use]
     pub fn serves(&self, path: &str) -> bool {
         self.below_prefix(path).is_some()
+    }
+
+    /// The OpenAPI document, if that is what `path` names. It holds no secret, and is for those who can see the pages of
+    /// the internal listener.
+    #[must_use]
+    pub fn document(&self, path: &str) -> Option<Vec<u8>> {
+        let is_document = self.below_prefix(path) == Some(openapi::PATH);
+        is_document.then(|| openapi::document(&self.node.config().http_api.handler_prefix))
     }
 
     /// The longest body to read; a longer one is answered with 413 without a call.
@@ -101,7 +132,7 @@ impl Api {
         headers: &HeaderMap,
     ) -> Result<Call<'_>, Box<Response>> {
         let config = &self.node.config().http_api;
-        if !key::admits(config, headers, query) {
+        if !key::admits(config.insecure, config.keys(), headers, query) {
             self.calls.count_unauthorized();
             return Err(Box::new(respond::unauthorized()));
         }
@@ -114,6 +145,11 @@ impl Api {
             }
             None => Err(Box::new(text(StatusCode::NOT_FOUND, "there is no such method\n"))),
         }
+    }
+
+    /// Counts a call that was refused for want of the key.
+    pub(crate) fn count_unauthorized(&self) {
+        self.calls.count_unauthorized();
     }
 
     pub(crate) fn calls(&self) -> &Calls {
@@ -139,12 +175,12 @@ pub struct Call<'a> {
 impl Call<'_> {
     /// Decodes `body`, runs what it asks for, and makes the response.
     ///
-    /// It waits for nothing, but lets other tasks run now and then during a long batch or broadcast.
+    /// It waits until what was published is kept, and lets other tasks run now and then during a long batch or broadcast.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the commands of a batch and the channels of a broadcast that were reached by then
-    /// are done, the others are not, and nobody is told which. Idempotency keys make trying again safe.
+    /// are done, or will be, the others are not, and nobody is told which. Idempotency keys make trying again safe.
     pub async fn run(self, body: Bytes) -> Response {
         let Self { api, route, error_mode } = self;
         let mut out = Vec::new();
@@ -152,7 +188,7 @@ impl Call<'_> {
             Route::Method(method) => match json::decode(&body, method) {
                 Ok(command) => {
                     out.extend_from_slice(br#"{"result":"#);
-                    let answered = command.run(api, &mut out).await;
+                    let answered = command.write(api, &mut out).await;
                     out.push(b'}');
                     answered
                 }

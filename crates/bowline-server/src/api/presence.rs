@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
@@ -10,17 +11,17 @@ use super::method::Request;
 use crate::node::ApiError;
 
 /// Asks who is in a channel.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
-pub(super) struct Presence {
+pub(crate) struct Presence {
     #[serde(deserialize_with = "nullable")]
-    channel: String,
+    pub(crate) channel: String,
 }
 
 /// The connections by their id.
-#[derive(Debug, Serialize)]
-pub(super) struct Present {
-    presence: BTreeMap<String, Who>,
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Present {
+    pub(crate) presence: BTreeMap<String, Who>,
 }
 
 impl Request for Presence {
@@ -28,23 +29,23 @@ impl Request for Presence {
 
     async fn call(self, api: &Api) -> Result<Present, ApiError> {
         let present = api.node().presence(&self.channel)?;
-        Ok(Present { presence: present.into_iter().map(|(client, info)| (client, Who(info))).collect() })
+        Ok(Present { presence: present.into_iter().map(|(client, info)| (client, info.into())).collect() })
     }
 }
 
 /// Asks how many are in a channel.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
-pub(super) struct PresenceStats {
+pub(crate) struct PresenceStats {
     #[serde(deserialize_with = "nullable")]
-    channel: String,
+    pub(crate) channel: String,
 }
 
 /// How many connections and distinct users there are.
-#[derive(Debug, Serialize)]
-pub(super) struct Numbers {
-    num_clients: u32,
-    num_users: u32,
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Numbers {
+    pub(crate) num_clients: u32,
+    pub(crate) num_users: u32,
 }
 
 impl Request for PresenceStats {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{self, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::ErrorMode;
@@ -18,10 +19,13 @@ pub type Response = hyper::Response<Full<Bytes>>;
 const ERROR_MODE: &str = "x-centrifugo-error-mode";
 
 /// A failure in JSON.
-#[derive(Debug, Serialize)]
-pub(super) struct ErrorBody {
-    code: u32,
-    message: Cow<'static, str>,
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
+pub(crate) struct ErrorBody {
+    /// What programs act on.
+    pub(crate) code: u32,
+    /// For people.
+    pub(crate) message: Cow<'static, str>,
 }
 
 impl From<ApiError> for ErrorBody {
@@ -39,12 +43,12 @@ impl ErrorBody {
 }
 
 /// Something that was named in the request does not exist.
-pub(super) fn not_found() -> ApiError {
+pub(crate) fn not_found() -> ApiError {
     ApiError { code: 104, message: Cow::Borrowed("not found") }
 }
 
 /// How failures of one call are reported: as configured, unless its head asks for HTTP statuses.
-pub(super) fn error_mode(configured: ErrorMode, headers: &HeaderMap) -> ErrorMode {
+pub(crate) fn error_mode(configured: ErrorMode, headers: &HeaderMap) -> ErrorMode {
     let asks = headers.get(ERROR_MODE).is_some_and(|mode| mode.as_bytes() == b"transport");
     if asks { ErrorMode::Transport } else { configured }
 }
@@ -69,7 +73,7 @@ pub(super) fn failure(mode: ErrorMode, error: ApiError) -> Response {
 }
 
 /// The HTTP status that stands for an error code.
-fn status_of(code: u32) -> StatusCode {
+pub(super) fn status_of(code: u32) -> StatusCode {
     match code {
         102 | 104 => StatusCode::NOT_FOUND,
         107 | 108 => StatusCode::BAD_REQUEST,

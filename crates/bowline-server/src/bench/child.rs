@@ -4,7 +4,12 @@ use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use crate::config::HttpServer;
+use crate::net::places::Places;
 use crate::ops::process;
+
+/// Files that the load has open beside its connections.
+const OTHER_FILES: u64 = 32;
 
 /// Why a measurement could not be made.
 #[derive(Debug)]
@@ -15,9 +20,11 @@ pub enum BenchError {
     Io(io::Error),
     /// The limit of open files is too low for so many connections.
     OpenFiles {
-        /// What load and server need, each.
-        needed: u64,
-        /// What they may have.
+        /// Connections that were to be made.
+        asked: u64,
+        /// Connections that the server holds with that limit.
+        most: u64,
+        /// Files that a process may have open.
         limit: u64,
     },
     /// The measurement was cancelled.
@@ -33,12 +40,12 @@ impl std::fmt::Display for BenchError {
         match self {
             Self::Start(why) => write!(f, "the server did not start: {why}"),
             Self::Io(error) => write!(f, "a connection failed: {error}"),
-            Self::OpenFiles { needed, limit } => {
-                write!(
-                    f,
-                    "needs {needed} open files and the limit is {limit}: raise it with `ulimit -n {needed}`"
-                )
-            }
+            Self::OpenFiles { asked, most, limit } => write!(
+                f,
+                "a process may have {limit} open files here, and each connection is one in the load and one in the server, which \
+                 keeps a sixteenth for others: {most} connections at most, and {asked} were to be made. Ask for fewer, or raise \
+                 the hard limit: `ulimit -Hn` as root, `LimitNOFILE=` of systemd, `--ulimit nofile=` of a container"
+            ),
             Self::Cancelled(cancelled) => write!(f, "{cancelled}"),
             Self::Stopped => f.write_str("stopped before anything was measured"),
             Self::Output(error) => write!(f, "the result cannot be written: {error}"),
@@ -77,6 +84,15 @@ impl ServerUnderTest {
     ///
     /// [`BenchError::Start`] says what the server said; [`BenchError::OpenFiles`] if there cannot be so many connections.
     pub fn start(connections: usize) -> Result<Self, BenchError> {
+        Self::start_with(connections, &[])
+    }
+
+    /// [Starts](Self::start) the server with more settings, each as `key=value`.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_with(connections: usize, settings: &[String]) -> Result<Self, BenchError> {
         enough_files(connections)?;
         let start = |why: &dyn std::fmt::Display| BenchError::Start(why.to_string());
         let binary = std::env::current_exe().map_err(|error| start(&error))?;
@@ -85,6 +101,9 @@ impl ServerUnderTest {
             .args(["--set", "log.level=error"])
             // The load answers no pings, and may be owed more than a client of the real world.
             .args(["--set", "client.ping_interval=24h", "--set", "client.queue_max_size=67108864"])
+            // One connection publishes all there is.
+            .args(["--set", "client.command_rate_limit=0", "--set", "client.byte_rate_limit=0"])
+            .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -111,26 +130,59 @@ impl ServerUnderTest {
     ///
     /// What the system says about `/proc`.
     pub fn resident_bytes(&self) -> io::Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// Bytes of memory the server held at most.
+    ///
+    /// # Errors
+    ///
+    /// What the system says about `/proc`.
+    pub fn peak_resident_bytes(&self) -> io::Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> io::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB"));
-        let kib: Option<u64> = kib.and_then(|kib| kib.trim().parse().ok());
-        kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("no VmRSS in /proc/PID/status"))
+        let kib = process::line_number(&status, name);
+        kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other(format!("no {name} in /proc/PID/status")))
     }
 }
 
-/// Whether load and server can hold `connections` each. The server keeps a part of its files for others.
+/// Whether load and server can hold `connections` each, with what the system lets them have.
 fn enough_files(connections: usize) -> Result<(), BenchError> {
-    let connections = connections as u64;
-    let needed = connections + (connections / 15).max(32) + 32;
-    match process::look().max_fds {
-        Some(limit) if limit < needed => Err(BenchError::OpenFiles { needed, limit }),
-        _ => Ok(()),
-    }
+    // The server does so by itself.
+    process::raise_max_fds();
+    let Some(limit) = process::look().max_fds else { return Ok(()) };
+    let (asked, most) = (connections as u64, most_connections(limit));
+    if asked > most { Err(BenchError::OpenFiles { asked, most, limit }) } else { Ok(()) }
+}
+
+/// Connections that a server takes with so many files.
+fn most_connections(max_files: u64) -> u64 {
+    let places = Places::new(Some(max_files), &HttpServer::default()).max();
+    (places as u64).min(max_files.saturating_sub(OTHER_FILES))
 }
 
 impl Drop for ServerUnderTest {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_connections_than_files_are_refused_before_anything_begins_and_it_is_said_how_many_there_may_be() {
+        assert_eq!(most_connections(20_000), 18_750);
+        assert_eq!(most_connections(40), 8);
+        let Some(limit) = process::look().max_fds else { return };
+        let Err(error) = ServerUnderTest::start(usize::MAX) else { panic!("so many files") };
+        let BenchError::OpenFiles { most, limit: is, .. } = &error else { panic!("{error}") };
+        assert!(*is >= limit && *most == most_connections(*is));
+        assert!(error.to_string().contains(&format!("{most} connections at most")), "{error}");
     }
 }

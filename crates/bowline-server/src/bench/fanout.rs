@@ -3,12 +3,13 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use bowline::{Cancelled, scope};
+use bowline::{Either, race, scope};
 use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::child::{BenchError, ServerUnderTest};
 use crate::client::Client;
@@ -71,13 +72,15 @@ pub async fn fanout(
         let began = Instant::now();
         for number in 0..messages {
             let needed = (number + 1).saturating_sub(outstanding) as u64 * subscribers as u64;
-            progress.reach(needed).await;
+            received(&progress, needed, &mut publisher).await?;
             publisher.send(&command(number + 2)).await?;
             if number % outstanding.max(1) == 0 {
-                while let Ok(Some(_)) = drain_reply(&mut publisher).await {}
+                while let Ok(reply) = timeout(Duration::ZERO, publisher.next_text()).await {
+                    accepted(&reply?)?;
+                }
             }
         }
-        progress.reach(messages as u64 * subscribers as u64).await;
+        received(&progress, messages as u64 * subscribers as u64, &mut publisher).await?;
         Ok::<_, BenchError>(began.elapsed())
     })
     .await?;
@@ -91,12 +94,22 @@ pub async fn fanout(
     })
 }
 
-/// Takes a reply to a publish if one is there; the publisher does not wait for them.
-async fn drain_reply(publisher: &mut Client) -> Result<Option<()>, Cancelled> {
-    let now = std::time::Duration::ZERO;
-    match tokio::time::timeout(now, publisher.next()).await {
-        Ok(Ok(Some(_))) => Ok(Some(())),
-        _ => Ok(None),
+/// Waits until so many frames have been received. A publisher that is cut off or refused ends the wait: nothing more would come.
+async fn received(progress: &Progress, frames: u64, publisher: &mut Client) -> io::Result<()> {
+    loop {
+        match race(progress.reach(frames), publisher.next_text()).await {
+            Either::Left(()) => return Ok(()),
+            Either::Right(reply) => accepted(&reply?)?,
+        }
+    }
+}
+
+/// Whether no publication was refused.
+fn accepted(replies: &str) -> io::Result<()> {
+    if replies.contains(r#""error":"#) {
+        Err(io::Error::other(format!("refused: {replies}")))
+    } else {
+        Ok(())
     }
 }
 

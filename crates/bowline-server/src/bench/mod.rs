@@ -4,8 +4,14 @@
 
 mod child;
 mod connect;
+mod directory;
 mod fanout;
+mod http;
+mod publish;
+mod recover;
 
 pub use child::{BenchError, ServerUnderTest};
 pub use connect::{ConnectReport, connect};
 pub use fanout::{FanoutReport, fanout};
+pub use publish::{Kept, PublishLoad, PublishReport, publish};
+pub use recover::{RecoverLoad, RecoverReport, recover};

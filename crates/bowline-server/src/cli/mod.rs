@@ -1,10 +1,15 @@
 //! The commands people type.
 
+mod bar;
 pub mod bench;
 pub mod config;
+#[cfg(feature = "incidents")]
+mod incidents;
 pub mod serve;
+pub mod store;
 pub mod token;
 pub mod top;
+mod ws_echo;
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -27,7 +32,12 @@ enum Command {
     Token(token::TokenArgs),
     Bench(bench::BenchArgs),
     Config(config::ConfigArgs),
+    Store(store::StoreArgs),
     Top(top::TopArgs),
+    #[cfg(feature = "incidents")]
+    Incidents(incidents::IncidentsArgs),
+    #[command(hide = true)]
+    WsEcho(ws_echo::WsEchoArgs),
 }
 
 /// Exit code for what failed although it was asked for rightly.
@@ -45,7 +55,11 @@ impl Cli {
             Command::Bench(args) => finish(bench::run(&args), EXIT_FAILURE),
             Command::Token(args) => finish(token::run(&args), EXIT_USAGE),
             Command::Config(args) => finish(config::run(&args), EXIT_USAGE),
+            Command::Store(args) => store::run(args),
             Command::Top(args) => finish(top::run(args), EXIT_FAILURE),
+            #[cfg(feature = "incidents")]
+            Command::Incidents(args) => incidents::run(args),
+            Command::WsEcho(args) => ws_echo::run(&args),
         }
     }
 }

@@ -12,11 +12,15 @@ use clap::Args;
 use super::{EXIT_FAILURE, EXIT_USAGE, tell};
 use crate::config::{Config, DEV_API_KEY, Loaded, Sources, process_env};
 use crate::net::Server;
+use crate::ops::process;
 
 /// Runs the server until SIGINT or SIGTERM; a second one ends it at once.
 ///
 /// The log goes to standard error, at the level of `log.level`; BOWLINE_LOG overrides it, by module where wanted, as in
 /// BOWLINE_LOG=info,bowline_server::net=debug.
+///
+/// What the server watches itself with can be changed too: BOWLINE_DEADLOCKS=cancel cancels what is proved dead,
+/// BOWLINE_TIME_POLLS=on measures every task's busy time, BOWLINE_DETECTOR=off and BOWLINE_WATCHDOG=off look no more.
 ///
 /// Exit codes: 0 after a clean end, 1 if the server failed, 2 if the settings are wrong, 3 if the end had to be forced.
 #[derive(Debug, Args)]
@@ -66,6 +70,9 @@ pub(super) fn run(args: ServeArgs) -> ExitCode {
     for note in notes {
         tracing::warn!("{note}");
     }
+    if let Some((was, is)) = process::raise_max_fds() {
+        tracing::debug!(was, is, "raised the soft limit of open files to the hard one");
+    }
     let runner = Runner::new("bowline").shutdown_within(config.shutdown.timeout.get());
     let (served, report) = runner.run(serve(config, dev));
     match served {
@@ -107,25 +114,65 @@ fn announce(server: &Server, dev: bool) {
 fn write_announcement(out: &mut impl Write, server: &Server, dev: bool) -> io::Result<()> {
     let (public, internal) = (server.public_address(), server.internal_address());
     let config = server.node().config();
+    let http = scheme("http", config.http_server.tls.enabled);
+    let operations = scheme("http", config.http_server.internal_tls.enabled);
     let (websocket, api) = (&*config.websocket.handler_prefix, &*config.http_api.handler_prefix);
     writeln!(out, "bowline {} is ready", env!("CARGO_PKG_VERSION"))?;
     if !config.websocket.disabled {
-        writeln!(out, "  clients      ws://{public}{websocket}")?;
+        writeln!(
+            out,
+            "  clients      {}://{public}{websocket}",
+            scheme("ws", config.http_server.tls.enabled)
+        )?;
     }
-    writeln!(out, "  server API   http://{public}{api}")?;
-    writeln!(out, "  task tree    http://{internal}/debug/bowline/tree")?;
-    writeln!(out, "  metrics      http://{internal}/metrics")?;
+    if config.uni_websocket.enabled {
+        writeln!(out, "  listeners    ws://{public}{}", &*config.uni_websocket.handler_prefix)?;
+    }
+    let streams = [
+        ("HTTP stream", &config.http_stream),
+        ("SSE", &config.sse),
+        ("uni stream", &config.uni_http_stream),
+        ("uni SSE", &config.uni_sse),
+    ];
+    for (name, stream) in streams {
+        if stream.enabled {
+            writeln!(out, "  {name:<12} {http}://{public}{}", &*stream.handler_prefix)?;
+        }
+    }
+    writeln!(out, "  server API   {http}://{public}{api}")?;
+    if let Some(grpc) = server.grpc_address() {
+        writeln!(out, "  gRPC API     {grpc}")?;
+    }
+    if let Some(uni) = server.uni_grpc_address() {
+        writeln!(out, "  gRPC streams {uni}")?;
+    }
+    writeln!(out, "  task tree    {operations}://{internal}/debug/bowline/tree")?;
+    writeln!(out, "  metrics      {operations}://{internal}/metrics")?;
+    match server.node().data() {
+        Some(data) => writeln!(out, "  data         {}", data.path.display())?,
+        None => {
+            writeln!(out, "  data         in memory alone; `store.path` names a directory that keeps it")?
+        }
+    }
     if let Some(max) = server.max_connections() {
         writeln!(out, "  connections  {max} at most, by the limit of open files (ulimit -n)")?;
     }
     if dev {
-        writeln!(out, "  demo page    http://{public}/")?;
+        writeln!(out, "  demo page    {http}://{public}/")?;
         writeln!(out)?;
         writeln!(out, "Everything is open to this machine (--dev). Publish to the page's channel:")?;
-        writeln!(out, "  curl -H 'X-API-Key: {DEV_API_KEY}' http://{public}{api}/publish \\")?;
+        writeln!(out, "  curl -H 'X-API-Key: {DEV_API_KEY}' {http}://{public}{api}/publish \\")?;
         writeln!(
             out,
             "    -d '{{\"channel\": \"lobby\", \"data\": {{\"nick\": \"curl\", \"text\": \"hello\"}}}}'"
+        )?;
+    }
+    if let (Some(max), Some(limit)) = (server.max_connections(), config.client.connection_limit)
+        && limit.get() > max
+    {
+        writeln!(
+            out,
+            "  note         client.connection_limit is {limit}: raise the limit of open files too"
         )?;
     }
     for missing in missing(config) {
@@ -134,16 +181,31 @@ fn write_announcement(out: &mut impl Write, server: &Server, dev: bool) -> io::R
     out.flush()
 }
 
+/// The scheme of an address, such as `http`, as it is written if the listener encrypts.
+fn scheme(plain: &'static str, is_encrypted: bool) -> &'static str {
+    match (plain, is_encrypted) {
+        ("ws", true) => "wss",
+        (_, true) => "https",
+        (_, false) => plain,
+    }
+}
+
 /// Says who is shut out because nothing was set that lets them in.
 fn missing(config: &Config) -> impl Iterator<Item = &'static str> {
-    let (client, api) = (&config.client, &config.http_api);
-    let has_clients = client.insecure
-        || client.allow_anonymous_connect_without_token
-        || client.token.hmac_secret_key.is_some();
+    let (client, api, grpc) = (&config.client, &config.http_api, &config.grpc_api);
+    let has_clients =
+        client.insecure || client.allow_anonymous_connect_without_token || client.token.has_key();
     [
         (has_clients, "no client can connect: set BOWLINE_CLIENT_TOKEN_HMAC_SECRET_KEY, or try --dev"),
         (!client.allowed_origins.is_empty(), "no browser can connect: set client.allowed_origins"),
-        (api.insecure || api.key.is_some(), "the server API refuses every call: set BOWLINE_HTTP_API_KEY"),
+        (
+            api.insecure || api.keys().next().is_some(),
+            "the server API refuses every call: set BOWLINE_HTTP_API_KEY",
+        ),
+        (
+            !grpc.enabled || grpc.insecure || grpc.keys().next().is_some(),
+            "the gRPC API refuses every call: set BOWLINE_GRPC_API_KEY",
+        ),
     ]
     .into_iter()
     .filter_map(|(is_set, what)| (!is_set).then_some(what))

@@ -21,6 +21,8 @@ impl Config {
     #[must_use]
     pub fn dev() -> Self {
         let mut config = Self::default();
+        // A demo leaves nothing behind, and two of them do not meet in one directory.
+        config.store.path = None;
         config.http_api.key = Secret::new(DEV_API_KEY);
         config.client.allow_anonymous_connect_without_token = true;
         config.client.allowed_origins = DEV_ORIGINS.iter().filter_map(|origin| origin.parse().ok()).collect();

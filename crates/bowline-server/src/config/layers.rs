@@ -7,10 +7,10 @@
 
 use std::collections::HashMap;
 
-use super::centrifugo::{self, Unsupported};
+use super::centrifugo::{self, Wish};
 use super::error::Place;
 use super::namespaces::{self, LISTS};
-use super::reader::{Reader, entries};
+use super::reader::{Reader, entries, said};
 use super::schema::Entry;
 use super::suggest;
 use super::tree::{Node, Raw};
@@ -18,8 +18,8 @@ use super::tree::{Node, Raw};
 const OURS: &str = "BOWLINE_";
 const THEIRS: &str = "CENTRIFUGO_";
 
-/// Variables of the command line that are not settings.
-const NOT_SETTINGS: [&str; 3] = ["CONFIG", "DEV", "LOG"];
+/// Variables that are not settings: those of the command line, and those that the toolkit reads in every process.
+const NOT_SETTINGS: [&str; 7] = ["CONFIG", "DEV", "LOG", "DEADLOCKS", "DETECTOR", "TIME_POLLS", "WATCHDOG"];
 
 /// Returns the part of a variable's name that stands for a key.
 pub(super) fn variable(key: &str) -> String {
@@ -60,15 +60,9 @@ pub(super) fn environment(
         if ours && NOT_SETTINGS.contains(&rest.as_str()) || is_service_link(&rest) {
             continue;
         }
-        match centrifugo::unsupported_variable(&rest, &node) {
-            Some(Unsupported::Off) => reader
-                .notes
-                .push(format!("{}: ignored: this version of Bowline does not have it", node.place)),
-            Some(Unsupported::Wanted) => reader.wrong(
-                &name,
-                &node.place,
-                "known to Centrifugo, not supported by this version of Bowline".to_owned(),
-            ),
+        match centrifugo::find_variable(&rest, &node) {
+            Some(found) if found.wish == Wish::Missing => reader.wrong(&name, &node.place, said(found)),
+            Some(found) => reader.notes.push(format!("{}: {}", node.place, said(found))),
             None if ours => {
                 let hint = suggest::nearest_variable(&rest, keys.keys().map(String::as_str))
                     .map_or_else(String::new, |known| format!("; did you mean `{OURS}{known}`?"));

@@ -14,7 +14,7 @@
 //!
 //! Inside: `settings` declares every key once through the macro of `schema`; `file` and `layers` build one `tree`
 //! out of the sources; `reader` turns the tree into a [`Config`]; `check` holds the rules between settings; `sample`
-//! prints the declaration as a file.
+//! prints the declaration as a file; `centrifugo` and `flat` know the keys of others, and `report` says what becomes of each.
 //!
 //! # Invariants
 //!
@@ -26,16 +26,23 @@
 mod centrifugo;
 mod check;
 mod dev;
+mod endpoint;
 mod error;
 mod file;
+mod flat;
+mod hooks;
 mod layers;
 mod namespaces;
+mod network;
 mod origin;
+mod public_key;
 mod reader;
+mod report;
 mod sample;
 mod schema;
 mod settings;
 mod suggest;
+mod tls;
 mod tree;
 mod types;
 mod value;
@@ -43,16 +50,28 @@ mod value;
 use std::path::PathBuf;
 
 pub use dev::DEV_API_KEY;
+pub(crate) use endpoint::is_link_local;
+pub use endpoint::{Endpoint, HookEndpoint};
 pub use error::{ConfigError, Place, Problem};
+pub(crate) use hooks::{DEFAULT_PROXY, DISCONNECT_CODES, ERROR_CODES, MAX_REASON_BYTES, is_identity};
+pub use hooks::{ForwardedHeader, StatusAnswer, StatusTransform};
+pub use network::Network;
 pub use origin::OriginPattern;
+pub(crate) use public_key::PublicKey;
+pub use public_key::{EcdsaPublicKey, Ed25519PublicKey, RsaPublicKey};
+pub use report::{DefaultReport, KeyReport, Report, Verdict};
 pub use sample::render_defaults;
 pub use settings::{
-    Channel, ChannelOptions, Client, Config, History, HttpApi, HttpServer, Log, Namespace, Rpc, RpcNamespace,
-    RpcPing, Shutdown, SubscriptionToken, Token, WebSocket,
+    Channel, ChannelOptions, ChannelProxy, Client, ClientProxy, Config, Emulation, EventProxy, GrpcApi,
+    History, HttpApi, HttpServer, Log, Namespace, NodeIdentity, PersonalChannel, Proxy, ProxyGrpc, ProxyHttp,
+    ProxyOptions, ProxyTls, Rpc, RpcNamespace, RpcOptions, RpcPing, Schedule, Shutdown, Store, Streaming,
+    SubscriptionToken, Tls, Token, UniGrpc, WebSocket,
 };
+pub use tls::Pem;
 pub use types::{
-    ClaimName, DataFormat, ErrorMode, LONGEST_DURATION, LogLevel, Malformed, NamespaceName, NonZeroDuration,
-    Pattern, RecoveryMode, Secret, Separator, UrlPath,
+    ClaimName, DataFormat, DeltaType, DirectoryPath, ErrorMode, FilePath, Headers, HistoryDurability,
+    LONGEST_DURATION, LogLevel, Malformed, NamespaceName, NonZeroDuration, Pattern, RecoveryMode, Secret,
+    Separator, UrlPath,
 };
 
 use error::Place as At;
@@ -125,6 +144,26 @@ impl Config {
     where
         E: Iterator<Item = (String, String)>,
     {
+        let (config, reader) = Self::read(sources);
+        ConfigError::of(reader.problems)?;
+        Ok(Loaded { config, notes: reader.notes })
+    }
+
+    /// Reads the settings as [`load`](Self::load) does, and tells what becomes of each key, whether it is right or wrong.
+    #[must_use]
+    pub fn examine<E>(sources: Sources<E>) -> Report
+    where
+        E: Iterator<Item = (String, String)>,
+    {
+        let (_, Reader { seen, problems, notes, .. }) = Self::read(sources);
+        Report::new(seen, &problems, notes)
+    }
+
+    /// Reads the sources and holds them against the rules; what is wrong is the reader's to tell.
+    fn read<E>(sources: Sources<E>) -> (Self, Reader)
+    where
+        E: Iterator<Item = (String, String)>,
+    {
         let mut config = if sources.dev { Self::dev() } else { Self::default() };
         let channel_defaults =
             if sources.dev { config.channel.without_namespace.clone() } else { Default::default() };
@@ -149,8 +188,7 @@ impl Config {
                 check::dev(&config, &mut reader);
             }
         }
-        ConfigError::of(reader.problems)?;
-        Ok(Loaded { config, notes: reader.notes })
+        (config, reader)
     }
 
     /// Returns the options of the channels of `namespace`, or of those outside every namespace for `None`.

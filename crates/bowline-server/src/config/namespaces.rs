@@ -4,13 +4,13 @@ use std::collections::HashSet;
 
 use super::reader::Reader;
 use super::schema::{Entry, Section as _, Setting, join};
-use super::settings::{ChannelOptions, Namespace, RpcNamespace};
+use super::settings::{ChannelOptions, Namespace, Proxy, ProxyOptions, RpcNamespace, RpcOptions};
 use super::tree::{Node, Raw};
 use super::types::NamespaceName;
 use super::value::Value as _;
 
 /// The keys whose value is a list of namespaces.
-pub(super) const LISTS: [&str; 2] = ["channel.namespaces", "rpc.namespaces"];
+pub(super) const LISTS: [&str; 3] = ["channel.namespaces", "proxies", "rpc.namespaces"];
 
 impl Setting for Vec<Namespace> {
     fn read(&mut self, key: &str, node: Node, reader: &mut Reader) {
@@ -32,8 +32,9 @@ impl Setting for Vec<Namespace> {
 impl Setting for Vec<RpcNamespace> {
     fn read(&mut self, key: &str, node: Node, reader: &mut Reader) {
         let namespaces = named(key, node, reader, |name, key, rest, reader| {
-            reader.section(&mut NoKeys, key, rest);
-            RpcNamespace { name }
+            let mut options = RpcOptions::default();
+            reader.section(&mut options, key, rest);
+            RpcNamespace { name, options }
         });
         if let Some(namespaces) = namespaces {
             *self = namespaces;
@@ -45,21 +46,34 @@ impl Setting for Vec<RpcNamespace> {
     }
 }
 
-/// The options of a namespace that has none.
-struct NoKeys;
-
-impl super::schema::Section for NoKeys {
-    fn read_key(&mut self, _: &str, _: &str, node: Node, _: &mut Reader) -> Result<(), Node> {
-        Err(node)
+impl Setting for Vec<Proxy> {
+    fn read(&mut self, key: &str, node: Node, reader: &mut Reader) {
+        let proxies = named(key, node, reader, |name, key, rest, reader| {
+            let mut options = ProxyOptions::default();
+            reader.section(&mut options, key, rest);
+            Proxy { name, options }
+        });
+        if let Some(proxies) = proxies {
+            *self = proxies;
+        }
     }
 
-    fn describe_keys(&self, _: &str, _: &mut Vec<Entry>) {}
+    fn describe(&self, key: &str, doc: &str, entries: &mut Vec<Entry>) {
+        entries.push(list_entry(key, doc));
+    }
 }
 
 /// Lists the keys of one namespace.
 pub(super) fn option_entries(section: &str) -> Vec<Entry> {
     let mut entries = Vec::new();
     ChannelOptions::default().describe_keys(section, &mut entries);
+    entries
+}
+
+/// Lists the keys of one application.
+pub(super) fn proxy_entries() -> Vec<Entry> {
+    let mut entries = Vec::new();
+    ProxyOptions::default().describe_keys("", &mut entries);
     entries
 }
 

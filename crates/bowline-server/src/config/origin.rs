@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::types::Malformed;
 
 /// Which web origins may connect: `*` for all, or `scheme://host[:port]` in which `*` stands for any
-/// run of characters except `/`.
+/// run of characters that a host is made of.
 ///
 /// `https://*.example.com` matches `https://a.example.com`, but neither `https://example.com` nor
 /// `https://evil-example.com`. The origin `null` of sandboxed pages matches only `*`.
@@ -27,7 +27,7 @@ impl FromStr for OriginPattern {
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let is_origin = text.split_once("://").is_some_and(|(scheme, host)| {
-            let host_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]*".contains(&b);
+            let host_byte = |b: u8| b == b'*' || is_of_host(b);
             !scheme.is_empty()
                 && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
                 && !host.is_empty()
@@ -37,7 +37,12 @@ impl FromStr for OriginPattern {
     }
 }
 
-/// Matches `text` against `pattern`, in which `*` stands for any run of characters except `/`.
+/// Whether hosts and their ports may hold this: above all no `/`, `?`, `#` and `@`, behind which another host could stand.
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte)
+}
+
+/// Matches `text` against `pattern`, in which `*` stands for any run of characters of a host.
 ///
 /// Linear but for the distance back to the last star: on a mismatch that star takes one more character.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
@@ -52,7 +57,7 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
             t += 1;
         } else {
             match star {
-                Some((at, taken)) if text[taken] != b'/' => {
+                Some((at, taken)) if is_of_host(text[taken]) => {
                     star = Some((at, taken + 1));
                     p = at + 1;
                     t = taken + 1;
@@ -112,6 +117,10 @@ mod tests {
             "https://evil-example.com",
             "https://a.example.com.evil.org",
             "https://evil.org/a.example.com",
+            "https://evil.org#.example.com",
+            "https://evil.org?.example.com",
+            "https://evil.org\\.example.com",
+            "https://a@evil.org:1.example.com",
             "null",
         ] {
             assert!(!any.matches(other), "{other}");

@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::centrifugo;
+use super::centrifugo::{self, Found, Wish};
 use super::error::{Place, Problem};
+use super::flat;
 use super::schema::{Entry, Section, join};
 use super::settings::{ChannelOptions, Config};
 use super::suggest::nearest;
@@ -16,10 +17,37 @@ pub(super) struct Reader {
     pub(super) problems: Vec<Problem>,
     /// What the operator should know though nothing is wrong.
     pub(super) notes: Vec<String>,
+    /// What became of each key of the sources.
+    pub(super) seen: Vec<Seen>,
     /// What options a namespace has before its own are read.
     pub(super) channel_defaults: ChannelOptions,
     places: HashMap<String, Place>,
     broken: HashSet<String>,
+}
+
+/// What became of one key of the sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) key: String,
+    pub(super) place: Place,
+    pub(super) outcome: Outcome,
+}
+
+/// What becomes of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is read.
+    Read,
+    /// Its value is not allowed; a problem says why.
+    Wrong,
+    /// It is Centrifugo's, and asks for nothing that is missing.
+    Ignored { why: String },
+    /// It is Centrifugo's, and what it asks for is not here.
+    Missing { advice: &'static str },
+    /// It is Centrifugo's from before version 6, and has another name since.
+    Flat { now: String },
+    /// Nobody knows it.
+    Unknown { near: Option<String> },
 }
 
 impl Reader {
@@ -27,6 +55,7 @@ impl Reader {
         Self {
             problems: Vec::new(),
             notes: Vec::new(),
+            seen: Vec::new(),
             channel_defaults,
             places: HashMap::new(),
             broken: HashSet::new(),
@@ -56,6 +85,7 @@ impl Reader {
         }
         self.places.insert(key.to_owned(), node.place.clone());
         let value = V::parse(&node.raw);
+        self.seen(key, &node.place, if value.is_some() { Outcome::Read } else { Outcome::Wrong });
         if value.is_none() {
             let shown = if V::SECRET { "the value".to_owned() } else { node.raw.to_string() };
             self.wrong(key, &node.place, format!("`{key}` cannot be {shown}: expected {}", V::allowed()));
@@ -67,6 +97,8 @@ impl Reader {
     pub(super) fn section(&mut self, section: &mut impl Section, key: &str, node: Node) {
         match node.raw {
             Raw::Null => {}
+            // A switch that became a section.
+            Raw::Bool(_) | Raw::Text(_) if !key.contains('.') && self.flat(key, &node) => {}
             Raw::Table(table) => {
                 for (name, node) in table {
                     if let Err(node) = section.read_key(key, &name, node, self) {
@@ -85,24 +117,70 @@ impl Reader {
     /// Notes a key that is not one of the section's.
     pub(super) fn unknown(&mut self, section: &str, name: &str, node: &Node) {
         let key = join(section, name);
-        match centrifugo::unsupported(&key, node) {
-            Some(centrifugo::Unsupported::Off) => {
-                self.notes.push(format!(
-                    "{}: `{key}` is ignored: this version of Bowline does not have it",
-                    node.place
-                ));
+        if section.is_empty() && self.flat(&key, node) {
+            return;
+        }
+        if let Raw::Table(table) = &node.raw
+            && centrifugo::has_parts(&key)
+            && !node.is_off()
+        {
+            table.iter().for_each(|(name, node)| self.unknown(&key, name, node));
+            return;
+        }
+        match centrifugo::find(&key, node) {
+            Some(found) => {
+                let said = said(found);
+                match found.wish {
+                    Wish::Missing => {
+                        self.seen(&key, &node.place, Outcome::Missing { advice: found.advice });
+                        self.wrong(&key, &node.place, format!("`{key}` is {said}"));
+                    }
+                    Wish::Off | Wish::Met => {
+                        self.seen(&key, &node.place, Outcome::Ignored { why: said.clone() });
+                        self.notes.push(format!("{}: `{key}` is {said}", node.place));
+                    }
+                }
             }
-            Some(centrifugo::Unsupported::Wanted) => self.wrong(
-                &key,
-                &node.place,
-                format!("`{key}` is known to Centrifugo, not supported by this version of Bowline"),
-            ),
             None => {
-                let hint = nearest(&key, &known_keys(section))
-                    .map_or_else(String::new, |known| format!("; did you mean `{known}`?"));
+                let near = nearest(&key, &known_keys(section)).map(str::to_owned);
+                let hint =
+                    near.as_ref().map_or_else(String::new, |known| format!("; did you mean `{known}`?"));
+                self.seen(&key, &node.place, Outcome::Unknown { near });
                 self.wrong(&key, &node.place, format!("unknown key `{key}`{hint}"));
             }
         }
+    }
+
+    /// Tells the new name of a key that is Centrifugo's from before version 6, if it is one.
+    fn flat(&mut self, key: &str, node: &Node) -> bool {
+        let Some(now) = flat::new_name(key, node) else { return false };
+        self.wrong(
+            key,
+            &node.place,
+            format!("`{key}` is of Centrifugo before version 6; since then it is `{now}`"),
+        );
+        self.seen(key, &node.place, Outcome::Flat { now });
+        true
+    }
+
+    /// Notes what became of a key.
+    fn seen(&mut self, key: &str, place: &Place, outcome: Outcome) {
+        self.seen.push(Seen { key: key.to_owned(), place: place.clone(), outcome });
+    }
+}
+
+/// What is said of a key that is Centrifugo's.
+pub(super) fn said(found: Found) -> String {
+    let advice = found.advice;
+    match found.wish {
+        Wish::Missing if advice.is_empty() => {
+            "known to Centrifugo, not supported by this version of Bowline".to_owned()
+        }
+        Wish::Missing => {
+            format!("known to Centrifugo, not supported by this version of Bowline: {advice}")
+        }
+        Wish::Met if !advice.is_empty() => format!("ignored: {advice}"),
+        Wish::Met | Wish::Off => "ignored: this version of Bowline does not have it".to_owned(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::namespaces::option_entries;
+use super::namespaces::{option_entries, proxy_entries};
 use super::reader::entries;
 use super::schema::Entry;
 
@@ -19,26 +19,48 @@ pub fn render_defaults() -> String {
     let mut sample = HEAD.to_owned();
     let entries = entries();
     // TOML puts the keys of a table before its subtables, whatever the order of declaration.
+    keys_of("", &entries, &mut sample);
     for section in &entries {
         let Entry::Section { key: section, doc } = section else { continue };
         sample.push('\n');
         comment(&mut sample, doc);
         let _ = writeln!(sample, "[{section}]");
-        for entry in &entries {
-            let Entry::Key { key, doc, allowed, default, .. } = entry else { continue };
-            let Some((_, name)) = key.rsplit_once('.').filter(|(before, _)| before == section) else {
-                continue;
-            };
-            sample.push('\n');
-            comment(&mut sample, doc);
-            if !matches!(default.as_str(), "true" | "false") {
-                comment(&mut sample, &format!("Takes {allowed}."));
-            }
-            let _ = writeln!(sample, "{name} = {default}");
-        }
+        keys_of(section, &entries, &mut sample);
     }
+    proxy_sample(&mut sample);
     namespace_sample(&mut sample);
     sample
+}
+
+fn keys_of(section: &str, entries: &[Entry], sample: &mut String) {
+    for entry in entries {
+        let Entry::Key { key, doc, allowed, default, .. } = entry else { continue };
+        let (before, name) = key.rsplit_once('.').unwrap_or(("", key));
+        if before != section {
+            continue;
+        }
+        sample.push('\n');
+        comment(sample, doc);
+        if !matches!(default.as_str(), "true" | "false") {
+            comment(sample, &format!("Takes {allowed}."));
+        }
+        let _ = writeln!(sample, "{name} = {default}");
+    }
+}
+
+/// Shows how an application is named, as a comment: the default is to ask none.
+fn proxy_sample(sample: &mut String) {
+    sample.push_str(
+        "\n# An application that is asked. Remove `proxies = []` at the top when you add the first.\n\
+         #\n# [[proxies]]\n# name = \"app\"\n# endpoint = \"http://127.0.0.1:3000/centrifugo\"\n",
+    );
+    for entry in proxy_entries() {
+        if let Entry::Key { key, default, .. } = entry
+            && key != "endpoint"
+        {
+            let _ = writeln!(sample, "# {key} = {default}");
+        }
+    }
 }
 
 /// Shows how a namespace looks, as a comment: the default is to have none.

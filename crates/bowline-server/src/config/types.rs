@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -51,6 +52,69 @@ impl From<NonZeroDuration> for Duration {
 /// Makes the default of a count or a size.
 pub(super) const fn nonzero(number: usize) -> NonZeroUsize {
     NonZeroUsize::new(number).expect("a default of zero")
+}
+
+/// Headers of requests to others. The values are kept out of `Debug`: keys are among them.
+#[derive(Clone, Default, PartialEq)]
+pub struct Headers(Vec<(hyper::header::HeaderName, hyper::header::HeaderValue)>);
+
+impl Headers {
+    /// Takes names and values, or returns `None` if one of them cannot stand in a request.
+    pub(super) fn new<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> Option<Self> {
+        headers
+            .map(|(name, value)| {
+                let name = name.parse().ok().filter(|name| !super::hooks::is_own(name))?;
+                Some((name, value.parse().ok()?))
+            })
+            .collect::<Option<_>>()
+            .map(Self)
+    }
+
+    /// Returns names and values.
+    pub fn iter(&self) -> impl Iterator<Item = &(hyper::header::HeaderName, hyper::header::HeaderValue)> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+macro_rules! paths {
+    ($($(#[doc = $about:literal])+ $name:ident;)+) => {$(
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// Returns the name.
+            #[must_use]
+            pub fn get(&self) -> &Path {
+                Path::new(&*self.0)
+            }
+
+            pub(super) fn text(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Malformed;
+
+            fn from_str(text: &str) -> Result<Self, Malformed> {
+                if text.is_empty() || text.contains('\0') { Err(Malformed) } else { Ok(Self(text.into())) }
+            }
+        }
+    )+};
+}
+
+paths! {
+    /// The name of a directory, relative to the working directory if it does not begin with the root.
+    DirectoryPath;
+    /// The name of a file, relative to the working directory if it does not begin with the root.
+    FilePath;
 }
 
 /// A key or password: never shown by `Debug`, in errors or in the log.
@@ -274,6 +338,26 @@ words! {
         Stream = "stream" or "",
         /// Only the latest publication.
         Cache = "cache",
+    }
+}
+
+words! {
+    /// What a publication survives once it is acknowledged.
+    HistoryDurability {
+        /// A power failure: it is on the disk.
+        Always = "always",
+        /// The end of the process; it is synced a little later.
+        Interval = "interval",
+        /// The end of the process; it is synced when the system likes.
+        Never = "never",
+    }
+}
+
+words! {
+    /// A format of deltas.
+    DeltaType {
+        /// That of the Fossil version control system.
+        Fossil = "fossil",
     }
 }
 

@@ -5,11 +5,17 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::endpoint::{Endpoint, HookEndpoint};
+use super::hooks::ForwardedHeader;
+use super::network::Network;
 use super::origin::OriginPattern;
+use super::public_key::{EcdsaPublicKey, Ed25519PublicKey, RsaPublicKey};
+use super::tls::Pem;
 use super::tree::Raw;
 use super::types::{
-    ClaimName, DataFormat, ErrorMode, LONGEST_DURATION, LogLevel, NamespaceName, NonZeroDuration, Pattern,
-    RecoveryMode, Secret, Separator, UrlPath,
+    ClaimName, DataFormat, DeltaType, DirectoryPath, ErrorMode, FilePath, HistoryDurability,
+    LONGEST_DURATION, LogLevel, NamespaceName, NonZeroDuration, Pattern, RecoveryMode, Secret, Separator,
+    UrlPath,
 };
 
 /// The value of one key.
@@ -215,6 +221,72 @@ impl Optional for Secret {
     const OFF: &'static str = "\"\"";
 }
 
+impl Value for Pem {
+    const SECRET: bool = true;
+
+    fn allowed() -> String {
+        "PEM, which begins with `-----BEGIN`, or base64 of it".to_owned()
+    }
+
+    fn parse(raw: &Raw) -> Option<Self> {
+        match raw {
+            Raw::Text(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
+
+    fn render(&self) -> String {
+        quote(self.expose())
+    }
+}
+
+impl Optional for Pem {
+    const OFF: &'static str = "\"\"";
+}
+
+impl Value for Vec<Secret> {
+    const SECRET: bool = true;
+
+    fn allowed() -> String {
+        "a list of texts in quotes, or in the environment texts between spaces".to_owned()
+    }
+
+    fn parse(raw: &Raw) -> Option<Self> {
+        match raw {
+            Raw::List(items) => items.iter().map(|item| Secret::parse(&item.raw)).collect(),
+            Raw::Text(text) => text.split_whitespace().map(Secret::new).collect(),
+            _ => None,
+        }
+    }
+
+    fn render(&self) -> String {
+        format!("[{}]", self.iter().map(Value::render).collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl Value for super::types::Headers {
+    const SECRET: bool = true;
+
+    fn allowed() -> String {
+        "names and values of HTTP headers, other than those about one connection or message, such as `Connection`, \
+         `Host` and `Content-Type`"
+            .to_owned()
+    }
+
+    fn parse(raw: &Raw) -> Option<Self> {
+        let Raw::Table(table) = raw else { return None };
+        let headers = table.iter().map(|(name, value)| match &value.raw {
+            Raw::Text(text) => Some((name.as_str(), text.as_str())),
+            _ => None,
+        });
+        Self::new(headers.collect::<Option<Vec<_>>>()?.into_iter())
+    }
+
+    fn render(&self) -> String {
+        "{}".to_owned()
+    }
+}
+
 impl<T: Optional> Value for Option<T> {
     const SECRET: bool = T::SECRET;
 
@@ -263,14 +335,14 @@ impl<W: Word> Optional for W {
     const OFF: &'static str = "\"\"";
 }
 
-impl Value for Vec<OriginPattern> {
+impl<W: Word> Value for Vec<W> {
     fn allowed() -> String {
-        format!("a list of {}", <OriginPattern as Word>::allowed())
+        format!("a list of {}", <W as Word>::allowed())
     }
 
     fn parse(raw: &Raw) -> Option<Self> {
         match raw {
-            Raw::List(items) => items.iter().map(|item| OriginPattern::parse(&item.raw)).collect(),
+            Raw::List(items) => items.iter().map(|item| W::parse(&item.raw)).collect(),
             Raw::Text(text) => text
                 .split(|c: char| c.is_whitespace() || c == ',')
                 .filter(|item| !item.is_empty())
@@ -316,10 +388,21 @@ words! {
     ClaimName: "the name of a claim, of letters, digits and `_`", |v| v;
     NamespaceName: "a name of two or more letters, digits, `-`, `_` and `.`", |v| v;
     OriginPattern: "origins such as \"https://example.com\" or \"https://*.example.com\", or \"*\"", |v| v;
+    Network: "addresses such as \"192.0.2.1\", or networks such as \"10.0.0.0/8\"", |v| v;
+    ForwardedHeader: "names of HTTP headers, other than those that are about one connection or message, such as `Connection`, `Host` and `Content-Type`", |v| v.as_str();
     Pattern: "a regular expression", |v| v;
+    HookEndpoint: "a URL such as \"http://app:3000/hook\" or \"grpc://app:3001\", and not of a link-local address", |v| v.get().as_str();
+    Endpoint: "a URL such as \"https://id.example/keys\", with `http` only for this machine, and nothing to be filled in", |v| v.as_str();
+    RsaPublicKey: "an RSA public key of 2048 to 4096 bits in PEM, which begins with `-----BEGIN`", |v| v.pem();
+    EcdsaPublicKey: "a public key on the curve P-256 or P-384 in PEM, which begins with `-----BEGIN PUBLIC KEY`", |v| v.pem();
+    Ed25519PublicKey: "an Ed25519 public key in PEM, which begins with `-----BEGIN PUBLIC KEY`", |v| v.pem();
+    FilePath: "the name of a file", |v| v.text();
+    DirectoryPath: "the name of a directory", |v| v.text();
+    HistoryDurability: one_of(Self::WORDS), |v| v.as_str();
     ErrorMode: one_of(Self::WORDS), |v| v.as_str();
     RecoveryMode: one_of(Self::WORDS), |v| v.as_str();
     DataFormat: one_of(Self::WORDS), |v| v.as_str();
+    DeltaType: one_of(Self::WORDS), |v| v.as_str();
     LogLevel: one_of(Self::WORDS), |v| v.as_str();
 }
 

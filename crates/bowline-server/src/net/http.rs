@@ -4,6 +4,7 @@
 //! byte or from the answer before; the body; and the answer, of which the peer must take something within it. When the
 //! server stops, the request in hand is answered and the connection closed.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future, poll_fn};
@@ -13,18 +14,19 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bowline::{Either, race};
+use bowline_protocol::Encoding;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioTimer;
-use tokio::net::TcpStream;
 
 use super::Shared;
 use super::linger::linger;
+use super::stream::Stream;
 use super::timed_io::TimedIo;
 
 /// Room for the head of a request. Browsers stay far below; a larger head is answered with 431.
@@ -33,20 +35,27 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Headers per request.
 const MAX_HEADERS: usize = 64;
 
+/// The parameter of an address in which stands what a client connects with that sends no body, as an `EventSource`.
+pub(crate) const CONNECT_PARAMETER: &str = "cf_connect";
+
 /// How long the peer may take to read the last answer.
-const LINGER: Duration = Duration::from_secs(1);
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 /// The socket, after HTTP has ended on it, and bytes that were read beyond.
 pub(crate) struct Leftover {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     pub(crate) read: BytesMut,
     /// Whether HTTP ended in order.
     pub(crate) is_whole: bool,
 }
 
-/// Serves requests until the connection ends or a request was answered with 101.
-pub(crate) async fn serve<F, Fut, B>(stream: TcpStream, shared: &Shared, answer: F) -> Leftover
+/// Serves requests until the connection ends, a request was answered with 101, or one `is_taken`: read, and answered by
+/// somebody else on the socket that is left.
+///
+/// A taken request's `answer` never comes. What was answered before it has been written, as far as the peer reads.
+pub(crate) async fn serve<T, F, Fut, B>(stream: Stream, shared: &Shared, is_taken: T, answer: F) -> Leftover
 where
+    T: Fn() -> bool,
     F: Fn(Request<Incoming>) -> Fut,
     Fut: Future<Output = Response<B>>,
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
@@ -65,13 +74,17 @@ where
         .half_close(true) // who has said all there is to say still wants the answer
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TimedIo::new(stream, limit), service);
-    let served = match race(shared.stopped(), poll_fn(|cx| connection.poll_without_shutdown(cx))).await {
+    let until_taken = poll_fn(|cx| match connection.poll_without_shutdown(cx) {
+        Poll::Pending if is_taken() => Poll::Ready(Ok(())),
+        polled => polled,
+    });
+    let served = match race(shared.stopped(), until_taken).await {
         Either::Right(served) => served,
         Either::Left(()) => {
             Pin::new(&mut connection).graceful_shutdown(); // answer the request in hand, take no other
             poll_fn(|cx| match connection.poll_without_shutdown(cx) {
                 // Half a head is no request in hand, and hyper would wait for the other half.
-                Poll::Pending if !has_begun.load(Ordering::Relaxed) => Poll::Ready(Ok(())),
+                Poll::Pending if is_taken() || !has_begun.load(Ordering::Relaxed) => Poll::Ready(Ok(())),
                 polled => polled,
             })
             .await
@@ -87,6 +100,21 @@ where
 /// Closes the socket of a connection that stayed HTTP.
 pub(crate) async fn finish(leftover: Leftover) {
     linger(leftover.stream, LINGER).await;
+}
+
+/// How a request's body is encoded: what is not said to be bytes is JSON.
+pub(crate) fn encoding(headers: &HeaderMap) -> Encoding {
+    let is_protobuf = headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
+        let kind = kind.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        kind.trim_ascii().eq_ignore_ascii_case(b"application/octet-stream")
+    });
+    if is_protobuf { Encoding::Protobuf } else { Encoding::Json }
+}
+
+/// The first value of a parameter of an address, unless it is empty.
+pub(crate) fn parameter<'q>(query: Option<&'q str>, name: &str) -> Option<Cow<'q, str>> {
+    let mut pairs = form_urlencoded::parse(query?.as_bytes());
+    pairs.find_map(|(key, value)| (key == name).then_some(value)).filter(|value| !value.is_empty())
 }
 
 /// Why a body was not read.

@@ -2,14 +2,18 @@
 
 use http_body_util::Either;
 use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 
 use super::http::text;
 use super::{Shared, public};
+use crate::api::respond;
 use crate::ops::{self, page::Page};
 
 pub(crate) async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<Page> {
     let path = request.uri().path();
+    if let (&Method::GET, Some(document)) = (request.method(), shared.api.document(path)) {
+        return respond(StatusCode::OK, "application/json", document).map(Either::Left);
+    }
     if shared.api.serves(path) {
         return public::api(request, shared).await.map(Either::Left);
     }

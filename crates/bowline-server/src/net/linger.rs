@@ -11,16 +11,21 @@ use bowline::{Either, race};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use super::stream::Stream;
+
 /// What is thrown away at a time. On the stack: nothing is held while there is nothing to read.
 const DISCARD_BYTES: usize = 16 * 1024;
 
 /// Closes `stream` when the peer has closed it, at the latest after `limit`.
-pub(crate) async fn linger(mut stream: TcpStream, limit: Duration) {
-    if stream.shutdown().await.is_err() {
-        return; // the peer is gone
-    }
+pub(crate) async fn linger(mut stream: Stream, limit: Duration) {
+    let until_closed = async {
+        if stream.shutdown().await.is_ok() {
+            // What is thrown away need not be decrypted.
+            discard(&stream.into_socket()).await;
+        }
+    };
     // An Either, because either end is fine.
-    let _: Either<(), ()> = race(tokio::time::sleep(limit), discard(&stream)).await;
+    let _: Either<(), ()> = race(tokio::time::sleep(limit), until_closed).await;
 }
 
 /// Reads and forgets until the peer has closed.

@@ -6,24 +6,41 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bowline::{Cancelled, Discard, Either, Group, group, race};
+use futures_util::FutureExt as _;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
+use super::linger::linger;
 use super::places::{Full, Place, Places};
+use super::public::Became;
+use super::stream::Stream;
+use super::tls::{HandshakeError, Tls};
 use super::{BindError, Shared, http, internal, public};
 
 /// How many connections may wait in the kernel for an accept.
 const BACKLOG: u32 = 4096;
+
+/// Connections that are accepted before others on the thread run.
+const ACCEPTED_AT_ONCE: u64 = 8;
 
 /// How long accept pauses after an error that the next accept would meet as well.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
 /// How often the log tells of the same trouble of accepting.
 const WARNING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is said to who speaks HTTP where TLS is spoken.
+const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 45\r\n\r\n\
+    this port is for TLS: use https:// or wss://\n";
 
 /// Which of the two listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +57,7 @@ pub(crate) async fn bind(address: SocketAddr, keys: [&'static str; 2]) -> Result
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
-    bound.await.map_err(|source| BindError { address, keys, source })
+    bound.await.map_err(|source| BindError::Listen { address, keys, source })
 }
 
 /// Accepts until the server stops; returns when every connection is gone. Without `places` there is no bound.
@@ -48,10 +65,11 @@ pub(crate) async fn run(
     listener: TcpListener,
     shared: Shared,
     face: Face,
+    tls: Option<Arc<Tls>>,
     places: Option<Arc<Places>>,
 ) -> Result<(), Cancelled> {
     let _ = group("connections", Discard, async |connections| {
-        let accept = accept(&listener, &shared, face, places.as_ref(), connections);
+        let accept = accept(&listener, &shared, face, tls.as_ref(), places.as_ref(), connections);
         let _ = race(shared.stopped(), accept).await;
         // Refused from here on, not left waiting in the kernel.
         drop(listener);
@@ -64,25 +82,16 @@ async fn accept(
     listener: &TcpListener,
     shared: &Shared,
     face: Face,
+    tls: Option<&Arc<Tls>>,
     places: Option<&Arc<Places>>,
     connections: &Group<(), Cancelled, Discard>,
 ) {
-    let (mut cannot_accept, mut no_place) = (Warning::default(), Warning::default());
-    loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) if is_of_the_peer(&error) => {
-                tracing::debug!(%error, "a connection failed before it was accepted");
-                continue;
-            }
-            Err(error) => {
-                if cannot_accept.is_due() {
-                    tracing::warn!(%error, "cannot accept; at too many open files raise their limit");
-                }
-                tokio::time::sleep(ERROR_PAUSE).await;
-                continue;
-            }
-        };
+    let (mut accepting, mut no_place) = (Accepting::new(listener), Warning::default());
+    for number in 1_u64.. {
+        if number.is_multiple_of(ACCEPTED_AT_ONCE) {
+            yield_now().await;
+        }
+        let (stream, peer) = accepting.next().await;
         let place = match places.map(|places| (places.take(peer.ip()), places.max())) {
             None => None,
             Some((Ok(place), _)) => Some(place),
@@ -90,12 +99,20 @@ async fn accept(
                 tracing::debug!(%peer, "closed: its address has `http_server.connections_per_address` connections");
                 continue;
             }
+            Some((Err(Full::TooFast), _)) => {
+                tracing::debug!(%peer, "closed: its address begins more than `http_server.handshakes_per_address`");
+                continue;
+            }
             Some((Err(Full::All), max)) => {
                 if no_place.is_due() {
                     tracing::warn!(
                         connections = max,
-                        "closed at accept: no more connections; raise the limit of open files"
+                        "refused at accept: no more connections; raise the limit of open files"
                     );
+                }
+                // Who speaks TLS cannot be told without a handshake, which is what there is no room for.
+                if let Some(room) = places.filter(|_| tls.is_none()).and_then(|places| places.refusal()) {
+                    connections.spawn("refused connection", refuse(stream, shared.clone(), room));
                 }
                 continue;
             }
@@ -104,7 +121,37 @@ async fn accept(
             Face::Public => "connection",
             Face::Internal => "internal connection",
         };
-        connections.spawn(name, connection(stream, peer, shared.clone(), face, place));
+        connections.spawn(name, connection(stream, peer, shared.clone(), face, tls.cloned(), place));
+    }
+}
+
+/// The connections that come to a listener. No error ends it.
+pub(crate) struct Accepting<'a> {
+    listener: &'a TcpListener,
+    cannot_accept: Warning,
+}
+
+impl<'a> Accepting<'a> {
+    pub(crate) fn new(listener: &'a TcpListener) -> Self {
+        Self { listener, cannot_accept: Warning::default() }
+    }
+
+    /// Waits for the next one. Nothing is lost if the future is dropped.
+    pub(crate) async fn next(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok(accepted) => return accepted,
+                Err(error) if is_of_the_peer(&error) => {
+                    tracing::debug!(%error, "a connection failed before it was accepted");
+                }
+                Err(error) => {
+                    if self.cannot_accept.is_due() {
+                        tracing::warn!(%error, "cannot accept; at too many open files raise their limit");
+                    }
+                    tokio::time::sleep(ERROR_PAUSE).await;
+                }
+            }
+        }
     }
 }
 
@@ -116,12 +163,12 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 
 /// A warning that is not to fill the log.
 #[derive(Default)]
-struct Warning {
+pub(crate) struct Warning {
     last: Option<Instant>,
 }
 
 impl Warning {
-    fn is_due(&mut self) -> bool {
+    pub(crate) fn is_due(&mut self) -> bool {
         let now = Instant::now();
         let is_due = self.last.is_none_or(|last| now.duration_since(last) >= WARNING_INTERVAL);
         if is_due {
@@ -131,13 +178,33 @@ impl Warning {
     }
 }
 
+/// What a connection is told for which there is no place. Clients that speak HTTP come back after that many seconds.
+const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 20\r\n\r\nthis server is full\n";
+
+/// How long a connection that is refused has to read that.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
+/// Tells a connection that there is no place for it. What it asks for is not read.
+async fn refuse(mut stream: TcpStream, shared: Shared, _room: OwnedSemaphorePermit) -> Result<(), Cancelled> {
+    // A new socket has room for this much, so it does not wait.
+    let told = async {
+        if stream.write_all(NO_PLACE).await.is_ok() {
+            linger(stream.into(), REFUSAL_TIME).await;
+        }
+    };
+    let _: Either<(), ()> = race(shared.stopped(), told).await;
+    Ok(())
+}
+
 /// One connection from its first byte to its last. It holds its place until the socket is closed.
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     shared: Shared,
     face: Face,
-    _place: Option<Place>,
+    tls: Option<Arc<Tls>>,
+    place: Option<Place>,
 ) -> Result<(), Cancelled> {
     let limit = shared.node.config().http_server.first_byte_timeout.get();
     // Written as soon as it is there: frames are small, and they are already gathered into few writes.
@@ -153,23 +220,62 @@ async fn connection(
             return Ok(());
         }
     }
+    let stream = match tls {
+        None => Stream::from(stream),
+        Some(tls) => match Box::pin(encrypt(stream, peer, &tls, &shared)).await {
+            Some(stream) => stream,
+            None => return Ok(()),
+        },
+    };
     // HTTP and the goodbye need more memory than the life of a WebSocket; boxed, it is held only as long as they take.
     match face {
         Face::Internal => {
-            let served = http::serve(stream, &shared, |request| internal::answer(request, &shared));
+            let served = http::serve(stream, &shared, || false, |request| internal::answer(request, &shared));
             Box::pin(async { http::finish(served.await).await }).await;
         }
         Face::Public => {
-            let mut upgraded = Box::pin(public::serve(stream, peer, &shared)).await;
-            // Run in place: moved out of the option, it would be there twice for as long as it lives.
-            let end = match &mut upgraded {
-                Some(websocket) => websocket.run().await,
-                None => return Ok(()),
+            let arriving = async {
+                let mut serving = pin!(public::serve(stream, peer, place.as_ref(), &shared));
+                match shared.turns.begin(serving.as_mut()).await {
+                    Some(became) => became,
+                    None => serving.await,
+                }
             };
-            if let Some(websocket) = upgraded {
+            let mut became = Box::pin(arriving).await;
+            // Run in place: moved out of it, a WebSocket would be there twice for as long as it lives.
+            let end = match &mut became {
+                Became::Nothing => return Ok(()),
+                Became::Stream(stream) => {
+                    stream.await;
+                    return Ok(());
+                }
+                Became::WebSocket(websocket) => websocket.run().await,
+            };
+            if let Became::WebSocket(websocket) = became {
                 Box::pin(websocket.say_goodbye(end)).await;
             }
         }
     }
     Ok(())
+}
+
+/// Makes an encrypted connection; `None` if there is none, and the peer was told if it can be.
+async fn encrypt(stream: TcpStream, peer: SocketAddr, tls: &Tls, shared: &Shared) -> Option<Stream> {
+    let limit = shared.node.config().http_server.handshake_timeout.get();
+    match race(shared.stopped(), tls.accept(stream, limit)).await {
+        Either::Left(()) => None, // it has asked for nothing
+        Either::Right(Ok(stream)) => Some(stream),
+        Either::Right(Err(HandshakeError::Plain(mut stream))) => {
+            tracing::debug!(%peer, "closed: not TLS");
+            // A few bytes into an empty socket: who does not take them gets no explanation.
+            if stream.write_all(NOT_TLS).now_or_never().is_some_and(|written| written.is_ok()) {
+                linger(stream.into(), http::LINGER).await;
+            }
+            None
+        }
+        Either::Right(Err(error)) => {
+            tracing::debug!(%peer, %error, "closed: no TLS");
+            None
+        }
+    }
 }

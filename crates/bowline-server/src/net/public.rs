@@ -1,51 +1,160 @@
-//! What the public listener answers: WebSockets, the server API, and the demo page under `--dev`.
+//! What the public listener answers: WebSockets, streams and their uplink, a request that does nothing, the server API, and
+//! the demo page under `--dev`.
 
+use std::future::pending;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::net::TcpStream;
 
+use super::cors::Caller;
 use super::http::{self, text};
+use super::places::Place;
+use super::stream::Stream;
+use super::streaming::{self, Kind, Opening};
+use super::upgrade::Dialect;
 use super::websocket::WebSocket;
-use super::{Server, Shared, upgrade};
-use crate::config::DEV_API_KEY;
+use super::{Server, Shared, emulation, upgrade};
+use crate::config::{Config, DEV_API_KEY, Tls};
+use crate::proxy::Headers;
 
-/// Serves the HTTP of one connection; returns the WebSocket it became, if it did.
-pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, shared: &Shared) -> Option<WebSocket> {
-    let upgraded = AtomicBool::new(false);
-    let leftover = http::serve(stream, shared, |request| {
-        let response = route(&request, shared);
-        if response.as_ref().is_some_and(|response| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
-            upgraded.store(true, Ordering::Relaxed);
-        }
-        async move {
-            match response {
-                Some(response) => response,
-                None => api(request, shared).await,
-            }
-        }
-    })
-    .await;
-    if upgraded.into_inner() && leftover.is_whole {
-        return Some(WebSocket::new(leftover, peer, shared));
-    }
-    http::finish(leftover).await;
-    None
+/// What a connection is, once its HTTP has ended.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a WebSocket runs in place: a box would be paid for by each of them"
+)]
+pub(crate) enum Became {
+    /// Closed: it was only HTTP.
+    Nothing,
+    WebSocket(WebSocket),
+    Stream(streaming::Running),
 }
 
-/// Answers everything that needs no body; `None` is for the server API.
-fn route(request: &Request<Incoming>, shared: &Shared) -> Option<Response<Full<Bytes>>> {
+/// Serves the HTTP of one connection; returns what it became.
+pub(crate) async fn serve(
+    stream: Stream,
+    peer: SocketAddr,
+    place: Option<&Place>,
+    shared: &Shared,
+) -> Became {
+    let upgraded = OnceLock::new();
+    let taken = Taken::default();
+    let leftover = http::serve(
+        stream,
+        shared,
+        || taken.is_some(),
+        |request| {
+            let response = route(&request, peer, place, &upgraded, shared);
+            let taken = &taken;
+            async move {
+                match response {
+                    Some(response) => response,
+                    None => answer(request, peer, shared, taken).await,
+                }
+            }
+        },
+    )
+    .await;
+    if leftover.is_whole {
+        if let Some(opening) = taken.into_inner() {
+            return Became::Stream(streaming::run(opening, leftover, shared));
+        }
+        if let Some((dialect, headers)) = upgraded.into_inner() {
+            let mut websocket = WebSocket::new(leftover, peer, dialect, shared);
+            websocket.keep_headers(headers);
+            return Became::WebSocket(websocket);
+        }
+    }
+    http::finish(leftover).await;
+    Became::Nothing
+}
+
+/// The request that is to be answered with a stream, once it is read. One at most: it is the connection's last.
+#[derive(Default)]
+struct Taken(Mutex<Option<Opening>>);
+
+impl Taken {
+    fn put(&self, opening: Opening) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(opening);
+    }
+
+    fn is_some(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn into_inner(self) -> Option<Opening> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Answers what may have a body.
+async fn answer(
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    shared: &Shared,
+    taken: &Taken,
+) -> Response<Full<Bytes>> {
     let config = shared.node.config();
     let path = request.uri().path();
-    if path == &*config.websocket.handler_prefix && !config.websocket.disabled {
-        return Some(upgrade::answer(request, config));
+    if let Some(kind) = Kind::at(path, config) {
+        let kept = shared.kept_headers(request.headers(), peer);
+        return match streaming::open(request, kind, shared).await {
+            Ok(mut opening) => {
+                opening.kept = kept;
+                taken.put(opening);
+                pending().await
+            }
+            Err(response) => response,
+        };
     }
-    if shared.api.serves(path) {
+    if is_uplink(path, config) {
+        return emulation::answer(request, shared).await;
+    }
+    api(request, shared).await
+}
+
+fn is_uplink(path: &str, config: &Config) -> bool {
+    (config.http_stream.enabled || config.sse.enabled) && path == &*config.emulation.handler_prefix
+}
+
+/// Answers everything that needs no body; `None` is for [`answer`].
+fn route(
+    request: &Request<Incoming>,
+    peer: SocketAddr,
+    place: Option<&Place>,
+    upgraded: &OnceLock<(Dialect, Option<Arc<Headers>>)>,
+    shared: &Shared,
+) -> Option<Response<Full<Bytes>>> {
+    let config = shared.node.config();
+    let path = request.uri().path();
+    let websocket = upgrade::Kind::at(path, config);
+    let kind = Kind::at(path, config);
+    if websocket.is_some() || kind.is_some() {
+        if place.is_some_and(|place| !place.may_begin()) {
+            return Some(come_back("too many connections begin here\n"));
+        }
+        // From here on it is the connection of one client.
+        if place.is_some_and(|place| place.count_forwarded(request.headers()).is_err()) {
+            return Some(text(StatusCode::TOO_MANY_REQUESTS, "too many connections from this address\n"));
+        }
+    }
+    if let Some(kind) = websocket {
+        let answer = upgrade::answer(kind, request, config);
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // After a 101 there are no further requests: nobody else sets it.
+            let kept = shared.kept_headers(request.headers(), peer);
+            let _ = upgraded.set((Dialect::of(kind, request, &answer), kept));
+        }
+        return Some(answer);
+    }
+    if config.init.enabled && path == &*config.init.handler_prefix {
+        return Some(init(request, config));
+    }
+    if shared.api.serves(path) || kind.is_some() || is_uplink(path, config) {
         return None;
     }
     let page = shared.page.as_ref().and_then(|page| page.answer(request.method(), path));
@@ -53,6 +162,39 @@ fn route(request: &Request<Incoming>, shared: &Shared) -> Option<Response<Full<B
         return page;
     }
     Some(text(StatusCode::NOT_FOUND, "there is nothing here\n"))
+}
+
+/// Answers a client that wants a request to have gone through before it connects, with the cookies that came with it.
+fn init(request: &Request<Incoming>, config: &Config) -> Response<Full<Bytes>> {
+    const METHODS: &str = "GET, OPTIONS";
+    let caller = match Caller::admit(request.headers(), config) {
+        Ok(caller) => caller,
+        Err(refused) => return *refused,
+    };
+    let mut response = match *request.method() {
+        Method::GET => {
+            let mut response = Response::new(Full::from("{}"));
+            let kind = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            response
+        }
+        Method::OPTIONS => return caller.preflight(request.headers(), METHODS),
+        _ => {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "there is nothing to do here\n");
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
+            response
+        }
+    };
+    caller.allow(response.headers_mut());
+    response
+}
+
+/// Says that there is no room for now, and when to come back.
+fn come_back(why: &str) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, why);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 /// Answers a call of the server API. Who calls is checked before the body is read.
@@ -88,11 +230,14 @@ pub(crate) struct Page {
 impl Page {
     pub(crate) fn new(server: &Server) -> Self {
         let internal = server.internal_address();
-        let prefix = &*server.node().config().http_api.handler_prefix;
+        let config = server.node().config();
+        let prefix = &*config.http_api.handler_prefix;
+        let scheme = |tls: &Tls| if tls.enabled { "https" } else { "http" };
+        let (api, tasks) = (scheme(&config.http_server.tls), scheme(&config.http_server.internal_tls));
         let html = include_str!("../dev/index.html")
             .replace("{{DEV_API_KEY}}", DEV_API_KEY)
-            .replace("{{API_URL}}", &format!("http://{}{prefix}", server.public_address()))
-            .replace("{{TASKS_URL}}", &format!("http://{internal}/debug/bowline/tree"));
+            .replace("{{API_URL}}", &format!("{api}://{}{prefix}", server.public_address()))
+            .replace("{{TASKS_URL}}", &format!("{tasks}://{internal}/debug/bowline/tree"));
         Self { html: Bytes::from(html) }
     }
 

@@ -10,28 +10,29 @@ use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
+
+use super::stream::Stream;
 
 /// A socket whose writes fail with [`io::ErrorKind::TimedOut`] when the peer takes nothing for `limit`.
 #[derive(Debug)]
 pub(crate) struct TimedIo {
-    io: TokioIo<TcpStream>,
+    io: TokioIo<Stream>,
     limit: Duration,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl TimedIo {
-    pub(crate) fn new(stream: TcpStream, limit: Duration) -> Self {
+    pub(crate) fn new(stream: Stream, limit: Duration) -> Self {
         Self { io: TokioIo::new(stream), limit, waiting: None }
     }
 
-    pub(crate) fn into_inner(self) -> TcpStream {
+    pub(crate) fn into_inner(self) -> Stream {
         self.io.into_inner()
     }
 
-    fn io(self: Pin<&mut Self>) -> Pin<&mut TokioIo<TcpStream>> {
+    fn io(self: Pin<&mut Self>) -> Pin<&mut TokioIo<Stream>> {
         Pin::new(&mut self.get_mut().io)
     }
 
@@ -76,8 +77,9 @@ impl Write for TimedIo {
         self.io.is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io().poll_flush(cx)
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = self.as_mut().io().poll_flush(cx);
+        self.within_limit(cx, polled)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use std::io;
 
 use bytes::{Buf, Bytes};
-use tokio::net::TcpStream;
+
+use super::stream::Stream;
 
 /// The most bytes gathered for one write: what a socket takes at once by default is of this order.
 const GATHER_BYTES: usize = 64 * 1024;
@@ -41,9 +42,11 @@ impl Writer {
         self.pending.shrink_to_fit();
     }
 
-    /// Writes until everything is written or the kernel takes no more; says whether anything was written.
-    pub(crate) fn write(&mut self, stream: &TcpStream) -> io::Result<bool> {
-        let mut wrote = false;
+    /// Writes until everything is accepted or the kernel takes no more; says whether it took anything.
+    ///
+    /// What was accepted may still wait in an encrypted [`Stream`].
+    pub(crate) fn write(&mut self, stream: &mut Stream) -> io::Result<bool> {
+        let mut wrote = stream.try_flush()?;
         while !self.pending.is_empty() {
             match self.write_once(stream) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -59,7 +62,7 @@ impl Writer {
         Ok(wrote)
     }
 
-    fn write_once(&self, stream: &TcpStream) -> io::Result<usize> {
+    fn write_once(&self, stream: &mut Stream) -> io::Result<usize> {
         let Some(first) = self.pending.front() else { return Ok(0) };
         if self.pending.len() == 1 || first.len() >= GATHER_BYTES {
             return stream.try_write(first);
@@ -96,25 +99,25 @@ mod tests {
     use bowline_protocol::websocket::{Decoder, Limits, Message, Opcode, Role, close_frame, frame};
     use bytes::BytesMut;
     use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
-    async fn sockets() -> (TcpStream, TcpStream) {
+    async fn sockets() -> (Stream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (listener.accept().await.unwrap().0, client)
+        (listener.accept().await.unwrap().0.into(), client)
     }
 
     #[bowline::test]
     async fn what_is_abandoned_ends_at_a_frame() {
-        let (server, mut client) = sockets().await;
+        let (mut server, mut client) = sockets().await;
         let mut writer = Writer::default();
         let long = frame(Opcode::Binary, &[7; 100_000]);
         // More than the kernel takes of one that nobody reads.
         while writer.is_empty() {
             (0..1000).for_each(|_| writer.push(long.clone()));
-            writer.write(&server).unwrap();
+            writer.write(&mut server).unwrap();
         }
         assert!(writer.pending.len() > 1);
         writer.abandon();
@@ -126,7 +129,7 @@ mod tests {
         let mut decoder = Decoder::new(Role::Client, limits);
         let mut frames = 0;
         loop {
-            writer.write(&server).unwrap();
+            writer.write(&mut server).unwrap();
             match decoder.decode(&mut read).unwrap() {
                 Some(Message::Binary(data)) => assert_eq!(data.len(), 100_000),
                 Some(Message::Close(close)) => {

@@ -5,19 +5,23 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::{error, fmt};
 
 use bowline_protocol::{
     ClientInfo, Disconnect, ErrorCode, HistoryResult, Payload, PresenceStatsResult, StreamPosition,
     UnsubscribeCode,
 };
-use bowline_store::Version;
+use bowline_store::{Position, Receipt, Version};
 
+use super::connection::Connection;
 use super::history::HistoryQuery;
-use super::publish::Outgoing;
+use super::publish::{Outgoing, not_committed};
 use super::resolve::ResolvedChannel;
 use super::{Node, VERSION};
+use crate::token::Overrides;
 
 /// Why an operation of the server API failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,12 +55,49 @@ pub struct PublishParams {
     pub skip_history: bool,
     /// Labels.
     pub tags: BTreeMap<String, String>,
+    /// Lets subscribers that negotiated deltas get the difference to the publication before.
+    pub makes_delta: bool,
     /// A repeat within five minutes publishes nothing; empty for none.
     pub idempotency_key: String,
     /// The version of the state the data is; 0 for none.
     pub version: u64,
     /// Names the counter `version` comes from.
     pub version_epoch: String,
+}
+
+/// A publication that has its place in its channel. Awaiting it says when it is kept and delivered.
+///
+/// # Cancel safety
+///
+/// Dropping it changes nothing: what has its place is kept and delivered all the same, only nobody learns of it.
+#[derive(Debug)]
+#[must_use = "until it is awaited, nobody knows whether the publication is kept"]
+pub struct Publishing(Result<Receipt<Option<Position>>, ErrorCode>);
+
+impl Publishing {
+    /// What came of it, in a store that commits at once.
+    #[cfg(test)]
+    pub(crate) fn now(self) -> Result<Option<StreamPosition>, ApiError> {
+        Ok(self.0?.wait_blocking().expect("committed").map(stream_position))
+    }
+}
+
+impl Future for Publishing {
+    type Output = Result<Option<StreamPosition>, ApiError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match &mut self.0 {
+            Err(error) => Err(error.clone().into()),
+            Ok(receipt) => match ready!(Pin::new(receipt).poll(cx)) {
+                Ok(position) => Ok(position.map(stream_position)),
+                Err(error) => Err(not_committed(&error).into()),
+            },
+        })
+    }
+}
+
+fn stream_position(position: Position) -> StreamPosition {
+    StreamPosition { offset: position.offset, epoch: position.epoch.to_string() }
 }
 
 /// Which connections of a user an operation is about.
@@ -68,6 +109,32 @@ pub struct Target {
     pub session: String,
     /// Not these connection ids.
     pub whitelist: Vec<String>,
+}
+
+/// A subscription that a back end gives the connections of a user.
+#[derive(Clone, Debug, Default)]
+pub struct SubscribeParams {
+    /// What others see of the subscription.
+    pub info: Payload,
+    /// What the client is told with it.
+    pub data: Payload,
+    /// Sends what was published after this position, if the channel can recover.
+    pub recover_since: Option<StreamPosition>,
+    /// When the subscription expires, in seconds since 1970; it then closes the connection with 3006. 0 for never.
+    pub expire_at: u64,
+    /// What differs from the channel's options.
+    pub overrides: Overrides,
+}
+
+/// What becomes of the connections of a user.
+#[derive(Clone, Debug, Default)]
+pub struct RefreshParams {
+    /// Closes them with 3005.
+    pub is_expired: bool,
+    /// When they expire, in seconds since 1970; a time that has passed closes them. 0 for never.
+    pub expire_at: u64,
+    /// What others see of them from now on, in publications and in subscriptions to come; empty for no change.
+    pub info: Payload,
 }
 
 /// What the node is and holds.
@@ -90,41 +157,30 @@ pub struct NodeInfo {
 }
 
 impl Node {
-    /// Publishes into a channel; answers the position if the publication is kept in history.
+    /// Publishes into a channel. It has its place there when this returns; awaiting the answer tells when it is kept and
+    /// delivered, and the position if it is kept in history. Many are kept together: publish them all, then await them.
     ///
     /// # Errors
     ///
-    /// 107 for an impossible channel name or unfit data, 102 for an unknown namespace, 100 if the store fails.
-    pub fn publish(&self, channel: &str, params: &PublishParams) -> Result<Option<StreamPosition>, ApiError> {
-        let channel = self.resolve(channel)?;
-        let outgoing = Outgoing {
-            data: params.data.clone(),
-            info: None,
-            tags: params.tags.clone(),
-            skip_history: params.skip_history,
-            idempotency_key: Some(params.idempotency_key.as_str()).filter(|key| !key.is_empty()),
-            version: (params.version > 0)
-                .then_some(Version { number: params.version, epoch: &params.version_epoch }),
+    /// Awaited: 107 for an impossible channel name or unfit data, 102 for an unknown namespace, 106 for data that no store
+    /// takes, 111 if too much waits for the disk, 100 if the store fails or its disk is full. After 111 and 100 trying again
+    /// may succeed, and an idempotency key makes that safe.
+    pub fn publish(&self, channel: &str, params: &PublishParams) -> Publishing {
+        let begin = || {
+            let channel = self.resolve(channel)?;
+            let outgoing = Outgoing {
+                data: params.data.clone(),
+                info: None,
+                tags: params.tags.clone(),
+                skip_history: params.skip_history,
+                makes_delta: params.makes_delta,
+                idempotency_key: Some(params.idempotency_key.as_str()).filter(|key| !key.is_empty()),
+                version: (params.version > 0)
+                    .then_some(Version { number: params.version, epoch: &params.version_epoch }),
+            };
+            self.publish_into(&channel, outgoing)
         };
-        let position = self.publish_into(&channel, outgoing)?;
-        Ok(position
-            .map(|position| StreamPosition { offset: position.offset, epoch: position.epoch.to_string() }))
-    }
-
-    /// Publishes the same into several channels; the outcomes stand in the order of `channels`.
-    ///
-    /// # Errors
-    ///
-    /// 107 if there are no channels. A channel that fails does not fail the others.
-    pub fn broadcast(
-        &self,
-        channels: &[String],
-        params: &PublishParams,
-    ) -> Result<Vec<Result<Option<StreamPosition>, ApiError>>, ApiError> {
-        if channels.is_empty() {
-            return Err(ErrorCode::BAD_REQUEST.into());
-        }
-        Ok(channels.iter().map(|channel| self.publish(channel, params)).collect())
+        Publishing(begin())
     }
 
     /// Who is present in a channel, by connection id.
@@ -159,12 +215,13 @@ impl Node {
         Ok(self.read_history(&channel, query, None)?)
     }
 
-    /// Removes a channel's publications; offset and epoch stay, so subscribers keep their position.
+    /// Removes a channel's publications; offset and epoch stay, so subscribers keep their position. Nobody sees them any more
+    /// when this returns; the receipt says when a restart does not bring them back either.
     ///
     /// # Errors
     ///
-    /// As [`publish`](Self::publish) for the name; 108 if the namespace keeps no history.
-    pub fn history_remove(&self, channel: &str) -> Result<(), ApiError> {
+    /// As [`publish`](Self::publish) for the name; 108 if the namespace keeps no history; 100 if the store fails.
+    pub fn history_remove(&self, channel: &str) -> Result<Receipt<()>, ApiError> {
         let channel = self.resolve(channel)?;
         if !channel.has_history() {
             return Err(ErrorCode::NOT_AVAILABLE.into());
@@ -205,14 +262,9 @@ impl Node {
 
     /// Closes connections of a user; answers how many. A user without connections is no error.
     pub fn disconnect(&self, user: &str, target: &Target, reason: &Disconnect) -> usize {
-        let connections = self.users.of(user);
-        let chosen = connections.iter().filter(|connection| {
-            let client = &connection.info.client;
-            (target.client.is_empty() || target.client == *client)
-                && (target.session.is_empty() || target.session == connection.session.expose())
-                && !target.whitelist.contains(client)
-        });
-        chosen.map(|connection| connection.outbox.close(reason.clone())).count()
+        let chosen = self.connections_of(user, target);
+        chosen.iter().for_each(|connection| connection.outbox.close(reason.clone()));
+        chosen.len()
     }
 
     /// Closes every connection, for example because the server shuts down.
@@ -234,20 +286,26 @@ impl Node {
     ) -> Result<usize, ApiError> {
         let channel = self.resolve(channel)?;
         // The members know who they are, not which session they belong to.
-        let clients: HashSet<String> = self
-            .users
-            .of(user)
-            .iter()
-            .filter(|connection| target.session.is_empty() || target.session == connection.session.expose())
-            .map(|connection| connection.info.client.clone())
-            .filter(|client| target.client.is_empty() || target.client == *client)
-            .filter(|client| !target.whitelist.contains(client))
-            .collect();
+        let chosen = self.connections_of(user, target);
+        let clients: HashSet<&str> =
+            chosen.iter().map(|connection| connection.info.client.as_str()).collect();
         let Some(place) = self.hub.find(channel.as_str()) else { return Ok(0) };
         let ended = self.hub.within(&place, |place, state| {
-            state.end_all(place, code, |member| clients.contains(&member.info.client), &self.counters)
+            state.end_all(place, code, |member| clients.contains(&*member.info.client), &self.counters)
         });
         Ok(ended.unwrap_or(0))
+    }
+
+    /// The connections of `user` that `target` means.
+    pub(crate) fn connections_of(&self, user: &str, target: &Target) -> Vec<Arc<Connection>> {
+        let mut connections = self.users.of(user);
+        connections.retain(|connection| {
+            let client = &connection.info.client;
+            (target.client.is_empty() || target.client == *client)
+                && (target.session.is_empty() || target.session == connection.session.expose())
+                && !target.whitelist.contains(client)
+        });
+        connections
     }
 
     pub(crate) fn present_in(

@@ -79,6 +79,23 @@ impl Decision {
 }
 
 impl Node {
+    /// Decides whether `action` in `channel` is denied to `subject` whoever allows it, applications included.
+    pub(crate) fn denies(&self, subject: Subject<'_>, action: Action, channel: &ResolvedChannel<'_>) -> bool {
+        // A private channel is entered with a token only; who has not entered it sees neither its past nor who is there.
+        let is_stranger = subject.relation == Relation::Stranger;
+        let is_refused = match action {
+            Action::Subscribe => subject.relation != Relation::TokenHolder,
+            Action::History | Action::Presence => is_stranger,
+            _ => false,
+        };
+        if channel.name().is_private() && is_refused {
+            return true;
+        }
+        // Channels of other users. A token or a subscription that one led to is a permission of its own.
+        let is_limited = channel.options().allow_user_limited_channels && channel.name().is_user_limited();
+        is_limited && is_stranger && !channel.name().lists_user(subject.user) && !self.config.client.insecure
+    }
+
     /// Decides whether `subject` may do `action` in `channel`.
     pub(crate) fn may(
         &self,
@@ -90,19 +107,11 @@ impl Node {
         let is_insecure = self.config.client.insecure;
         let is_subscriber = subject.relation == Relation::Subscriber;
 
-        // Denials. A private channel is entered with a token only, whatever else is allowed.
+        if self.denies(subject, action, channel) {
+            return Decision::Deny;
+        }
         let has_token = subject.relation == Relation::TokenHolder;
-        if action == Action::Subscribe && channel.name().is_private() && !has_token {
-            return Decision::Deny;
-        }
-        // Channels of other users. A token or a subscription that one led to is a permission of its own.
         let is_limited = options.allow_user_limited_channels && channel.name().is_user_limited();
-        let is_stranger = subject.relation == Relation::Stranger;
-        if is_limited && is_stranger && !channel.name().lists_user(subject.user) && !is_insecure {
-            return Decision::Deny;
-        }
-
-        // Permissions.
         let allows = |for_client: bool, for_subscriber: bool, for_anonymous: bool| {
             let is_known = !subject.user.is_empty() || for_anonymous;
             is_insecure || (is_known && (for_client || (for_subscriber && is_subscriber)))

@@ -1,13 +1,15 @@
-//! The table of channels: a name leads to its [`Channel`] while the channel has members.
+//! The table of channels: a name leads to its [`Channel`] while it is not vacant.
 //!
-//! A channel comes into the table with its first member, or for the time of one publication, so that a publication
-//! and a subscription that begins meanwhile always meet under one channel lock. The last to leave takes it out.
+//! A channel comes into the table with its first member, or with a publication, and stays while it has a member or a
+//! publication waits for the disk: so a publication and a subscription that begins meanwhile always meet under one channel
+//! lock. The last to leave takes it out.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::channel::{Channel, State};
+use crate::events::Events;
 
 /// Shards of the table: a publication holds one lock for a lookup, about fifty nanoseconds.
 const SHARDS: usize = 64;
@@ -17,13 +19,15 @@ const SHARDS: usize = 64;
 pub(crate) struct Hub {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
+    /// Who is told of what happens in channels.
+    events: Arc<Events>,
 }
 
 type Shard = HashMap<Arc<str>, Arc<Channel>>;
 
 impl Hub {
-    pub(crate) fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
+    pub(crate) fn new(events: Arc<Events>) -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), hasher: RandomState::new(), events }
     }
 
     /// The channel called `name`, if it is in the table.
@@ -32,11 +36,11 @@ impl Hub {
     }
 
     /// Runs `act` under the lock of the channel called `name`, which is made if need be, and forgets the channel
-    /// afterwards if nobody is in it.
+    /// afterwards if it is vacant.
     pub(crate) fn with_channel<T>(&self, name: &str, act: impl FnOnce(&Arc<Channel>, &mut State) -> T) -> T {
         loop {
             let channel = self.find_or_insert(name);
-            // Between the lookup and the lock the last member may have left. That thread took the channel out
+            // Between the lookup and the lock it may have become vacant. The thread that found it so took the channel out
             // before it let go of the lock, so the next lookup finds another.
             let Some(mut state) = channel.lock() else { continue };
             let answer = act(&channel, &mut state);
@@ -49,9 +53,9 @@ impl Hub {
         }
     }
 
-    /// Runs `act` under the lock of `channel` and forgets the channel afterwards if nobody is in it.
+    /// Runs `act` under the lock of `channel` and forgets the channel afterwards if it is vacant.
     ///
-    /// Answers `None` if the channel is gone from the table, which it is not while it has members.
+    /// Answers `None` if the channel is gone from the table, which it is not while it is not vacant.
     pub(crate) fn within<T>(
         &self,
         channel: &Arc<Channel>,
@@ -81,7 +85,7 @@ impl Hub {
         if let Some(channel) = shard.get(name) {
             return Arc::clone(channel);
         }
-        let channel = Arc::new(Channel::new(name));
+        let channel = Arc::new(Channel::new(name, self.events.of_channel(name)));
         shard.insert(Arc::clone(&channel.name), Arc::clone(&channel));
         channel
     }

@@ -7,7 +7,7 @@ use bowline_protocol::{ClientInfo, UnsubscribeCode};
 use bowline_store::{Position, StoreError};
 
 use super::Node;
-use super::channel::{Channel, LostPosition, Member, Role};
+use super::channel::{Channel, Intake, LostPosition, Member, Role};
 use super::frame::Frame;
 use super::outbox::Outbox;
 
@@ -27,9 +27,10 @@ impl Membership {
         name: &str,
         info: Arc<ClientInfo>,
         role: Role,
+        intake: Intake,
         outbox: &Outbox,
     ) -> Self {
-        let member = Member::new(info, role);
+        let member = Member::new(info, role, intake);
         let channel = node.hub.with_channel(name, |channel, state| {
             state.seat(&member, outbox.clone(), &node.counters);
             Arc::clone(channel)

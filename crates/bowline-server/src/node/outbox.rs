@@ -21,7 +21,7 @@ use std::task::{Context, Poll, Waker};
 use bowline::{ObservedQueue, Overflow, QueueStats};
 use bowline_protocol::Disconnect;
 
-use super::frame::Frame;
+use super::frame::{Frame, Wire};
 
 /// Bytes of the byte bound per frame of the frame bound: frames of 40 bytes make the queue's own memory at most
 /// 1.25 times the byte bound, and every useful frame is longer than 32 bytes.
@@ -36,6 +36,7 @@ pub struct Outbox(Arc<Queue>);
 
 #[derive(Debug)]
 struct Queue {
+    wire: Wire,
     max_bytes: usize,
     max_frames: usize,
     state: Mutex<State>,
@@ -74,9 +75,21 @@ impl Outbox {
     /// Makes a queue that holds at most `max_bytes` of frames; a single longer frame is let into an empty queue.
     #[must_use]
     pub fn new(max_bytes: NonZeroUsize) -> Self {
+        Self::with_wire(max_bytes, Wire::JSON)
+    }
+
+    /// Makes such a queue for a connection that takes its messages in the form of `wire`.
+    #[must_use]
+    pub fn with_wire(max_bytes: NonZeroUsize, wire: Wire) -> Self {
         let max_bytes = max_bytes.get();
         let max_frames = (max_bytes / BYTES_PER_FRAME).max(FEWEST_FRAMES);
-        Self(Arc::new(Queue { max_bytes, max_frames, state: Mutex::default() }))
+        Self(Arc::new(Queue { wire, max_bytes, max_frames, state: Mutex::default() }))
+    }
+
+    /// The form in which the connection takes its messages: that of every frame to be pushed.
+    #[must_use]
+    pub fn wire(&self) -> Wire {
+        self.0.wire
     }
 
     /// Lists the queue in the live tree, below the task that calls.
@@ -256,7 +269,7 @@ mod tests {
     /// A frame of exactly `length` bytes, below the long header forms.
     fn frame(length: usize) -> Frame {
         let data = Payload::json_string(&"x".repeat(length - 34));
-        let frame = Frame::push(Push::Message { data }, length).unwrap();
+        let frame = Frame::push(Wire::JSON, &Push::Message { data }, length).unwrap();
         assert_eq!(frame.len(), length);
         frame
     }
@@ -302,7 +315,7 @@ mod tests {
     #[test]
     fn many_small_frames_are_bounded_by_their_number() {
         let outbox = outbox(1024 * 1024);
-        let accepted = (0..).take_while(|_| outbox.push(Frame::ping()).is_ok()).count();
+        let accepted = (0..).take_while(|_| outbox.push(Frame::ping(Wire::JSON)).is_ok()).count();
         assert_eq!(accepted, 1024 * 1024 / BYTES_PER_FRAME);
     }
 

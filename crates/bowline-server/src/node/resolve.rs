@@ -5,7 +5,7 @@ use bowline_protocol::channel::{ChannelName, ChannelRules};
 use bowline_store::Retention;
 
 use super::Node;
-use crate::config::{Channel, ChannelOptions};
+use crate::config::{Channel, ChannelOptions, RecoveryMode};
 
 /// A channel name that may exist, with the options of its namespace.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,11 @@ impl<'a> ResolvedChannel<'a> {
 
     pub(crate) fn options(&self) -> &'a ChannelOptions {
         self.options
+    }
+
+    /// Whether subscribers get the latest publication without asking for it.
+    pub(crate) fn recovers_unasked(&self) -> bool {
+        self.options.auto_cache_recover && self.options.force_recovery_mode == RecoveryMode::Cache
     }
 
     /// Whether the channel keeps publications.
@@ -52,6 +57,10 @@ impl Node {
 
     /// Divides `name` alone: the check that comes before those of the connection's own state.
     pub(crate) fn parse_name<'a>(&'a self, name: &'a str) -> Result<ChannelName<'a>, ErrorCode> {
+        // What the server keeps for itself in the store is called so.
+        if name.starts_with('\0') {
+            return Err(ErrorCode::BAD_REQUEST);
+        }
         self.rules.parse(name).map_err(|_| ErrorCode::BAD_REQUEST)
     }
 

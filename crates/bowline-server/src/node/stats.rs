@@ -27,19 +27,22 @@ pub enum Refusal {
     NotSubscribed,
     /// The payload cannot be embedded in the connection's encoding.
     Inexpressible,
+    /// The subscription's tags filter does not let it through.
+    Filtered,
     /// The server failed while delivering.
     Internal,
 }
 
 impl Refusal {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Slow,
         Self::Closed,
         Self::AlreadySeen,
         Self::PositionLost,
         Self::NotSubscribed,
         Self::Inexpressible,
+        Self::Filtered,
         Self::Internal,
     ];
 
@@ -53,6 +56,7 @@ impl Refusal {
             Self::PositionLost => "position_lost",
             Self::NotSubscribed => "not_subscribed",
             Self::Inexpressible => "inexpressible",
+            Self::Filtered => "filtered",
             Self::Internal => "internal",
         }
     }
@@ -90,6 +94,8 @@ pub struct Stats {
     pub messages_out: u64,
     /// Publications accepted since the start, from clients and from the server API.
     pub publications: u64,
+    /// Publications and reads since the start that the store refused.
+    pub store_refusals: u64,
     /// Error replies to clients since the start, by code.
     pub errors: BTreeMap<u32, u64>,
     /// Connections ended since the start, by disconnect code.
@@ -109,6 +115,8 @@ pub(crate) struct Counters {
     pub(crate) messages_in: Total,
     pub(crate) messages_out: Total,
     pub(crate) publications: Total,
+    /// Appends and reads that the store refused.
+    pub(crate) store_refusals: Total,
     errors: Codes<0, 128>,
     disconnects: Codes<3000, 512>,
 }
@@ -126,6 +134,7 @@ impl Counters {
             messages_in: Total::default(),
             messages_out: Total::default(),
             publications: Total::default(),
+            store_refusals: Total::default(),
             errors: Codes::new(),
             disconnects: Codes::new(),
         }
@@ -168,6 +177,7 @@ impl Counters {
             messages_in: self.messages_in.value(),
             messages_out: self.messages_out.value(),
             publications: self.publications.value(),
+            store_refusals: self.store_refusals.value(),
             errors: self.errors.snapshot().collect(),
             disconnects: self
                 .disconnects

@@ -1,7 +1,7 @@
 //! A writer of the Prometheus text format, version 0.0.4.
 //!
 //! A family is its `HELP` line, its `TYPE` line and its samples, and stands in one place: [`Exposition::family`] begins
-//! one, and the previous cannot be written to any more.
+//! one, and the previous cannot be written to any more. One without samples is left out.
 
 use std::fmt::{Display, Write};
 
@@ -25,6 +25,8 @@ pub(super) struct Exposition {
 pub(super) struct Family<'a> {
     text: &'a mut String,
     name: &'static str,
+    /// The lines before its first sample, until that comes.
+    head: String,
 }
 
 impl Exposition {
@@ -34,13 +36,11 @@ impl Exposition {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
         };
-        self.text.push_str("# HELP ");
-        self.text.push_str(name);
-        self.text.push(' ');
-        escape(help, "\\\n", &mut self.text);
+        let mut head = format!("# HELP {name} ");
+        escape(help, "\\\n", &mut head);
         // Writing into a String does not fail.
-        let _ = writeln!(self.text, "\n# TYPE {name} {kind}");
-        Family { text: &mut self.text, name }
+        let _ = writeln!(head, "\n# TYPE {name} {kind}");
+        Family { text: &mut self.text, name, head }
     }
 
     /// Writes a family of one number that only goes up.
@@ -61,6 +61,7 @@ impl Exposition {
 impl Family<'_> {
     /// Writes one number. The labels tell the numbers of the family apart.
     pub(super) fn sample(&mut self, labels: &[(&'static str, &str)], value: impl Display) {
+        self.text.push_str(&std::mem::take(&mut self.head));
         self.text.push_str(self.name);
         for (index, (label, text)) in labels.iter().enumerate() {
             self.text.push(if index == 0 { '{' } else { ',' });
@@ -91,8 +92,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_and_help_are_escaped_each_in_its_way() {
+    fn labels_and_help_are_escaped_each_in_its_way_and_what_has_no_samples_is_left_out() {
         let mut exposition = Exposition::default();
+        exposition.family(Kind::Counter, "bowline_none_total", "Nothing to be seen.");
         let mut family = exposition.family(Kind::Gauge, "bowline_x", "a \"b\"\\\nc");
         family.sample(&[("name", "a\"b\\c\nd}"), ("other", "")], 1.5);
         assert_eq!(

@@ -5,11 +5,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::exposition::{Exposition, Kind};
 use super::process::{self, Process};
+use bowline_store::durable::DiskStats;
+
 use crate::api::{Api, CallCount};
+use crate::events::Counts;
+use crate::net::tls::TlsStats;
 use crate::node::{Stats, VERSION};
+use crate::scheduled::Pending;
+use crate::store::meter::DiskWork;
 
 /// The codes under which the node counts all codes that have no place of their own.
 const OTHER_ERRORS: u32 = 128;
@@ -25,7 +33,23 @@ pub(super) fn render(api: &Api) -> String {
     messages(&mut out, &stats);
     codes(&mut out, &stats);
     calls(&mut out, api);
+    tls(&mut out, api);
     store(&mut out, api.node().store_stats());
+    if let Some(data) = api.node().data() {
+        disk(&mut out, data.store.disk_stats(), data.meter.work());
+        out.gauge(
+            "bowline_undelivered_publications",
+            "Publications that wait for the disk, or come from there and are not delivered yet.",
+            api.node().undelivered(),
+        );
+    }
+    events(&mut out, api);
+    schedules(&mut out, api);
+    out.gauge(
+        "bowline_refused_credentials",
+        "Blocked users and revoked tokens that are kept.",
+        api.node().revoked().len() as u64,
+    );
     system(&mut out, process::look());
     out.into_text()
 }
@@ -48,6 +72,11 @@ fn messages(out: &mut Exposition, stats: &Stats) {
         "bowline_publications_total",
         "Publications accepted, from clients and from the server API.",
         stats.publications,
+    );
+    out.counter(
+        "bowline_store_refusals_total",
+        "Publications and reads that the store refused or could not keep: too much waits, the disk is full or fails.",
+        stats.store_refusals,
     );
     let deliveries = &stats.deliveries;
     out.counter(
@@ -121,6 +150,38 @@ fn store(out: &mut Exposition, stats: bowline_store::StoreStats) {
     );
 }
 
+/// What a store that is on disk does there.
+fn disk(out: &mut Exposition, stats: DiskStats, work: DiskWork) {
+    out.gauge("bowline_store_files", "Files of the log.", stats.files);
+    out.gauge("bowline_store_file_bytes", "Bytes of these files.", stats.bytes);
+    out.gauge("bowline_store_waiting_bytes", "Bytes that wait to be written.", stats.waiting_bytes);
+    out.gauge("bowline_store_unsynced_bytes", "Bytes that are written and not synced.", stats.unsynced_bytes);
+    out.counter(
+        "bowline_store_renewed_streams_total",
+        "Streams that began anew because they could not be trusted.",
+        stats.renewed,
+    );
+    out.counter(
+        "bowline_store_dropped_publications_total",
+        "Publications that went before their time, because of store.max_bytes.",
+        stats.dropped,
+    );
+    out.counter("bowline_store_writes_total", "Writes to the disk, each of many publications.", work.writes);
+    out.counter("bowline_store_written_bytes_total", "Bytes of these writes.", work.written_bytes);
+    out.counter("bowline_store_syncs_total", "Syncs of the disk.", work.syncs);
+    out.counter(
+        "bowline_store_sync_seconds_total",
+        "Time that syncs took, in seconds.",
+        work.syncing.as_secs_f64(),
+    );
+    out.gauge("bowline_store_slowest_sync_seconds", "The longest of them.", work.slowest_sync.as_secs_f64());
+    out.counter(
+        "bowline_store_disk_failures_total",
+        "Writes and syncs that the disk refused.",
+        work.failures,
+    );
+}
+
 fn system(out: &mut Exposition, process: Process) {
     let Process { resident_bytes, cpu_seconds, open_fds, max_fds, start_time_seconds, threads } = process;
     if let Some(seconds) = cpu_seconds {
@@ -139,6 +200,88 @@ fn system(out: &mut Exposition, process: Process) {
             out.gauge(name, help, value);
         }
     }
+}
+
+/// What became of what applications are told.
+fn events(out: &mut Exposition, api: &Api) {
+    let events = api.node().events();
+    let mut each = |name, help, value: fn(&Counts) -> u64| {
+        let mut family = out.family(Kind::Counter, name, help);
+        for (application, counts) in events.counts() {
+            family.sample(&[("application", application)], value(counts));
+        }
+    };
+    each("bowline_events_told_total", "Events that applications have taken.", Counts::told);
+    each(
+        "bowline_events_lost_total",
+        "Events that a full queue refused, or that the end left over.",
+        Counts::lost,
+    );
+    each(
+        "bowline_events_failed_batches_total",
+        "Batches of events that were sent in vain, and again.",
+        Counts::failed,
+    );
+}
+
+/// What waits for its time, and what became of what did.
+fn schedules(out: &mut Exposition, api: &Api) {
+    let scheduled = api.node().scheduled();
+    let Pending { schedules, bytes, late_ms } = scheduled.pending();
+    out.gauge("bowline_schedule_pending", "Publications that wait for their time.", schedules);
+    out.gauge("bowline_schedule_pending_bytes", "Bytes of what waits, overhead included.", bytes);
+    let late_seconds = Duration::from_millis(late_ms).as_secs_f64();
+    out.gauge("bowline_schedule_late_seconds", "How long the first of them has been due.", late_seconds);
+    let counts = scheduled.counts();
+    for (name, help, count) in [
+        ("bowline_schedule_published_total", "Runs that were published.", &counts.published),
+        (
+            "bowline_schedule_failed_total",
+            "Tries to publish that failed, and are made again.",
+            &counts.failed,
+        ),
+        (
+            "bowline_schedule_refused_total",
+            "Runs that cannot be published: their channel is not what it was.",
+            &counts.refused,
+        ),
+        ("bowline_schedule_skipped_total", "Runs that were skipped because they were late.", &counts.skipped),
+    ] {
+        out.counter(name, help, count.load(Ordering::Relaxed));
+    }
+}
+
+fn tls(out: &mut Exposition, api: &Api) {
+    let listeners: Vec<TlsStats> = api.node().tls().iter().map(|tls| tls.stats()).collect();
+    let mut each = |kind, name, help, value: fn(&TlsStats) -> Option<u64>| {
+        let mut family = out.family(kind, name, help);
+        for tls in &listeners {
+            if let Some(value) = value(tls) {
+                family.sample(&[("listener", tls.section)], value);
+            }
+        }
+    };
+    each(Kind::Counter, "bowline_tls_handshakes_total", "TLS handshakes that were completed.", |tls| {
+        Some(tls.handshakes)
+    });
+    each(
+        Kind::Counter,
+        "bowline_tls_failed_handshakes_total",
+        "TLS handshakes that were not completed: late, broken off, or nothing in common.",
+        |tls| Some(tls.failed_handshakes),
+    );
+    each(
+        Kind::Gauge,
+        "bowline_tls_certificate_not_after_seconds",
+        "When the certificate in use ends, in seconds since 1970.",
+        |tls| tls.not_after.map(|end| end.as_secs()),
+    );
+    each(
+        Kind::Gauge,
+        "bowline_tls_certificate_refused",
+        "1 if the files hold another certificate than the one in use, because it cannot be used.",
+        |tls| Some(tls.is_refused.into()),
+    );
 }
 
 /// Writes a family with one label.

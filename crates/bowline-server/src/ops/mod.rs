@@ -100,7 +100,9 @@ fn index(api: &Api) -> String {
         let _ = writeln!(page, "GET  {path:<24} {what}");
     }
     let _ = writeln!(page, "POST {:<24} the server API, with the key", format!("{prefix}/<method>"));
-    for (what, methods) in [("methods", api::OFFERED), ("planned", api::PLANNED)] {
+    let _ =
+        writeln!(page, "GET  {:<24} what they take and answer (OpenAPI)", format!("{prefix}/openapi.json"));
+    for (what, methods) in [("methods", api::OFFERED), ("answer 108", api::ABSENT)] {
         let _ = writeln!(page, "     {what:<24} {}", methods.join(", "));
     }
     let _ = writeln!(page, "     {:<24} several of them in one request", "batch");

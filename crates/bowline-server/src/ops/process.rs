@@ -38,6 +38,24 @@ pub(crate) fn look() -> Process {
     }
 }
 
+/// Raises the soft limit of open files to the hard one: every connection is a file, and the soft limit of most systems is
+/// 1024 for the sake of programs that cannot do with more. Says what it was and is, if it changed.
+#[cfg(unix)]
+pub(crate) fn raise_max_fds() -> Option<(u64, u64)> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let (soft, hard) = (limit.current?, limit.maximum?);
+    let raised = soft < hard
+        && setrlimit(Resource::Nofile, Rlimit { current: Some(hard), maximum: Some(hard) }).is_ok();
+    raised.then_some((soft, hard))
+}
+
+/// There is no such limit to raise.
+#[cfg(not(unix))]
+pub(crate) fn raise_max_fds() -> Option<(u64, u64)> {
+    None
+}
+
 /// Bytes of the process's memory that are in RAM.
 pub(crate) fn resident_bytes() -> Option<u64> {
     line_number(&read("/proc/self/status"), "VmRSS:").map(|kib| kib * 1024)
@@ -48,7 +66,7 @@ fn read(path: &str) -> String {
 }
 
 /// The number behind `key` at the beginning of a line.
-fn line_number(text: &str, key: &str) -> Option<u64> {
+pub(crate) fn line_number(text: &str, key: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(key))?;
     rest.split_whitespace().next()?.parse().ok()
 }

@@ -37,9 +37,16 @@ async fn health_is_an_empty_object() {
 async fn the_index_names_every_page_and_method() {
     let api = api();
     let (_, _, index) = get(&api, "/", None).await;
-    for name in
-        ["/health", "/metrics", "/debug/bowline/", "/api/<method>", "history_remove", "planned", "refresh"]
-    {
+    for name in [
+        "/health",
+        "/metrics",
+        "/debug/bowline/",
+        "/api/<method>",
+        "history_remove",
+        "refresh",
+        "answer 108",
+        "openapi.json",
+    ] {
         assert!(index.contains(name), "{name} in {index}");
     }
 }
@@ -94,7 +101,14 @@ async fn metrics_tell_what_happened() -> Result<(), Cancelled> {
     let api = api();
     let node = api.node();
     let outbox = Outbox::new(NonZeroUsize::new(65536).unwrap());
-    let member = Membership::begin(node, "c", Arc::new(ClientInfo::default()), Role::default(), &outbox);
+    let member = Membership::begin(
+        node,
+        "c",
+        Arc::new(ClientInfo::default()),
+        Role::default(),
+        Default::default(),
+        &outbox,
+    );
     member.go_live(None, None).unwrap();
     node.publish(
         "c",
@@ -103,6 +117,7 @@ async fn metrics_tell_what_happened() -> Result<(), Cancelled> {
             ..Default::default()
         },
     )
+    .now()
     .unwrap();
     for code in [103, 103, 4_000_000] {
         node.counters().count_error(code);

@@ -2,7 +2,8 @@
 //! tasks: the connection's task feeds frames and the clock, and drains the queue.
 //!
 //! ```text
-//! socket ── frame ──▶ Session::handle_frame ──▶ one file per command ──▶ Node
+//! socket ── frame ──▶ Session::feed ──▶ one file per command ──▶ Node
+//!                         └─ has to ask first ─▶ waiting ─ Session::poll_waiting ─▶ the same
 //! socket ◀── frames ── Outbox ◀── replies of the session, pushes of the node
 //! clock  ── now ────▶ Session::on_timer (ping, pong, stale, expiry, position)
 //! ```
@@ -12,15 +13,19 @@
 //! | `connect`, `refresh` | authentication, the server's own subscriptions, and its renewal |
 //! | `subscribe`, `unsubscribe`, `sub_refresh` | subscriptions |
 //! | `publish`, `presence`, `history`, `rpc` | what a client does in channels, and calls |
+//! | `waiting` | commands that have to ask others before they begin, and what comes behind them |
+//! | `asking` | what applications are asked about the connection |
+//! | `budget` | how much a client may ask for |
 //! | `timer` | everything that happens because time passes |
-//! | `subscriptions` | the list of a connection's subscriptions |
+//! | `by_server` | what back ends do to the subscriptions and the expiry of a user's connections |
 //! | `rejection` | how a command ends that does not succeed |
 //!
 //! # Invariants
 //!
-//! 1. Commands run one at a time in the order they came, so replies leave in that order.
-//! 2. Nothing is awaited while a command is half done: dropping a session, or the future of a frame, leaves every
-//!    command either done or not begun.
+//! 1. Commands begin in the order they came. What one of them has to ask holds up those behind it, up to
+//!    `client.concurrency`; replies leave in the order in which commands are done.
+//! 2. A command waits before it begins, and for nothing while it is half done: dropping a session leaves every command either
+//!    done or not begun. A publication is done when it has its place; only its answer waits until it is kept.
 //! 3. A failed command leaves no trace; a command that breaks the protocol ends the connection.
 //!
 //! # End
@@ -28,6 +33,9 @@
 //! Dropping the session takes the connection out of every channel and out of the table of users, in whatever way
 //! the drop came about. Members of channels hear of its leaving.
 
+mod asking;
+mod budget;
+mod by_server;
 mod connect;
 mod history;
 mod presence;
@@ -37,24 +45,26 @@ mod rejection;
 mod rpc;
 mod sub_refresh;
 mod subscribe;
-mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod timer;
 mod unsubscribe;
+mod waiting;
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use bowline_protocol::{
-    ClientInfo, Command, CommandId, CommandResult, Disconnect, ErrorCode, Reply, Request, json,
+    ClientInfo, Command, CommandId, CommandResult, Disconnect, ErrorCode, Reply, Request, Secret,
 };
 use tokio::time::Instant;
 
+use self::asking::Details;
+use self::budget::Budget;
 use self::rejection::Rejection;
-use self::subscriptions::Subscriptions;
-use self::timer::{Expiry, Pinger};
-use crate::node::connection::Registration;
-use crate::node::{Frame, Node, Outbox, PushError, Relation, ResolvedChannel, Subject};
+use self::timer::Pinger;
+use self::waiting::Waiting;
+use crate::node::connection::{Held, Registration};
+use crate::node::{Frame, Node, Outbox, PushError, Relation, ResolvedChannel, Subject, Wire};
 
 /// Room for a short reply, so that encoding one allocates once.
 const REPLY_BYTES: usize = 64;
@@ -66,22 +76,40 @@ pub struct Transport {
     pub name: &'static str,
     /// Whether the client's commands come by requests of their own, which name the session by its secret.
     pub is_emulated: bool,
+    /// Whether it asks for signs of life by means of its own: the client is not told of pings, and does not answer them.
+    pub has_own_pings: bool,
 }
 
 impl Transport {
     /// A WebSocket.
-    pub const WEBSOCKET: Self = Self { name: "websocket", is_emulated: false };
+    pub const WEBSOCKET: Self = Self { name: "websocket", is_emulated: false, has_own_pings: false };
+    /// An answer of lines that goes on.
+    pub const HTTP_STREAM: Self = Self { name: "http_stream", is_emulated: true, has_own_pings: false };
+    /// A call of gRPC that is answered by a stream, of a client that only listens.
+    pub const UNI_GRPC: Self = Self { name: "uni_grpc", is_emulated: false, has_own_pings: false };
+    /// An answer of events that goes on.
+    pub const SSE: Self = Self { name: "sse", is_emulated: true, has_own_pings: false };
+    /// A WebSocket of a client that only listens.
+    pub const UNI_WEBSOCKET: Self = Self { name: "uni_websocket", is_emulated: false, has_own_pings: false };
+    /// An answer of lines for a client that only listens.
+    pub const UNI_HTTP_STREAM: Self =
+        Self { name: "uni_http_stream", is_emulated: false, has_own_pings: false };
+    /// An answer of events for a client that only listens.
+    pub const UNI_SSE: Self = Self { name: "uni_sse", is_emulated: false, has_own_pings: false };
 }
 
 /// The protocol's state of one connection. See the [module](self).
 #[derive(Debug)]
 pub struct Session {
-    // Dropped first: members leave their channels before the connection leaves the table of users.
-    subscriptions: Subscriptions,
     phase: Phase,
     node: Arc<Node>,
     outbox: Outbox,
     transport: Transport,
+    budget: Budget,
+    /// Boxed, because it is rare: the task of an idle connection has no room for it.
+    waiting: Option<Box<Waiting>>,
+    /// Boxed, because most connections have nothing to tell.
+    details: Option<Box<Details>>,
 }
 
 /// How far a connection has come.
@@ -99,7 +127,6 @@ enum Phase {
 struct Connected {
     registration: Registration,
     pinger: Pinger,
-    expiry: Option<Expiry>,
     /// Whether the client is expected to bring new tokens.
     refreshes: bool,
     /// When positions are compared with their streams next.
@@ -115,38 +142,64 @@ impl Session {
     pub fn new(node: Arc<Node>, transport: Transport, outbox: Outbox) -> Self {
         let stale_at = Instant::now() + node.config().client.stale_close_delay.get();
         Self {
-            subscriptions: Subscriptions::default(),
             phase: Phase::New { stale_at },
             node,
             outbox,
             transport,
+            budget: Budget::new(),
+            waiting: None,
+            details: None,
         }
     }
 
-    /// Runs the commands of one frame in order; their replies are in the queue when it returns.
+    /// Takes one frame. Its commands run in order and are done when this returns, but for those that have to ask others first:
+    /// they, and what comes behind them, go on in [`poll_waiting`](Self::poll_waiting).
     ///
-    /// # Cancel safety
-    ///
-    /// By invariant 2 a dropped future leaves no command half done; commands of the frame that were not begun are
-    /// lost.
+    /// On a unidirectional wire the one frame is a connect request without a command around it, and may be empty; a second
+    /// frame breaks the protocol.
     ///
     /// # Errors
     ///
     /// The reason to close the connection for. The queue carries it too; the caller drains and closes.
-    pub async fn handle_frame(&mut self, payload: &[u8]) -> Result<(), Disconnect> {
-        // No command of today waits for anything. The signature leaves room for those that ask a back end.
-        let handled = self.handle_commands(payload);
-        handled.map_err(|reason| self.end(reason))
+    pub fn feed(&mut self, frame: &[u8]) -> Result<(), Disconnect> {
+        let taken = self.take_frame(frame);
+        taken.map_err(|reason| self.end(reason))
+    }
+
+    /// Takes the answer to a ping that did not come as a command, as on transports with pings of their own.
+    ///
+    /// # Errors
+    ///
+    /// As [`feed`](Self::feed).
+    pub fn take_pong(&mut self) -> Result<(), Disconnect> {
+        let taken = self.handle_pong();
+        taken.map_err(|reason| self.end(reason))
+    }
+
+    /// Takes what a control frame of the transport costs: as much as a command, so that nothing is to be had for free.
+    ///
+    /// # Errors
+    ///
+    /// The reason to close the connection for, as with [`feed`](Self::feed).
+    pub(crate) fn take_control_frame(&mut self) -> Result<(), Disconnect> {
+        let taken = self.budget.take_command(&self.node.config().client);
+        taken.map_err(|reason| self.end(reason))
     }
 
     /// Does what is due by `now`; answers when to call again.
     ///
     /// # Errors
     ///
-    /// The reason to close the connection for, as with [`handle_frame`](Self::handle_frame).
+    /// The reason to close the connection for, as with [`feed`](Self::feed).
     pub fn on_timer(&mut self, now: Instant) -> Result<Instant, Disconnect> {
         let done = self.run_timers(now);
         done.map_err(|reason| self.end(reason)).map(|()| self.next_deadline())
+    }
+
+    /// Whether a back end moved the next deadline since the last call; look after frames came out of the queue.
+    #[must_use]
+    pub fn deadline_moved(&self) -> bool {
+        self.connected().is_some_and(|connected| connected.registration.connection().take_renewed())
     }
 
     /// Ends the session and takes it out of everything, as dropping it does.
@@ -160,26 +213,63 @@ impl Session {
         self.connected().map(|connected| connected.registration.info().client.as_str())
     }
 
+    /// The secret by which requests name the connection, on transports where they do and once it is authenticated.
+    pub(crate) fn secret(&self) -> Option<&Secret> {
+        self.connected()
+            .map(|connected| &connected.registration.connection().session)
+            .filter(|secret| !secret.is_empty())
+    }
+
     /// The queue the session answers into.
     #[must_use]
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
     }
 
-    fn handle_commands(&mut self, payload: &[u8]) -> Result<(), Disconnect> {
-        for command in json::decode_frame(payload) {
-            let command = command.map_err(|error| error.disconnect())?;
-            self.node.counters().messages_in.add(1);
-            match command {
-                Command::Pong => self.handle_pong()?,
-                Command::Send(_) => return Err(self.refuse_send()),
-                Command::Request { id, request } => self.handle_request(id, request)?,
+    fn take_frame(&mut self, frame: &[u8]) -> Result<(), Disconnect> {
+        let Wire { encoding, is_unidirectional, .. } = self.outbox.wire();
+        self.budget.take_frame(frame, encoding, &self.node.config().client)?;
+        if is_unidirectional {
+            if self.waiting.is_some() {
+                return Err(Disconnect::BAD_REQUEST); // the first is being looked at; `check` sees to what comes later
             }
+            let request = encoding.decode_connect(frame).map_err(|error| error.disconnect())?;
+            self.node.counters().messages_in.add(1);
+            // Nobody sees the id.
+            return self.begin(CommandId::MIN, Request::Connect(request));
+        }
+        if self.is_busy() {
+            self.keep_back(frame);
+            return Ok(());
+        }
+        let rest = self.run_commands(frame)?;
+        if !rest.is_empty() {
+            self.keep_back(rest);
         }
         Ok(())
     }
 
-    fn handle_request(&mut self, id: CommandId, request: Request) -> Result<(), Disconnect> {
+    /// Runs the commands of a frame until one has to wait; returns the rest.
+    fn run_commands<'f>(&mut self, frame: &'f [u8]) -> Result<&'f [u8], Disconnect> {
+        let mut commands = self.outbox.wire().encoding.decode_frame(frame);
+        while let Some(command) = commands.next() {
+            let command = command.map_err(|error| error.disconnect())?;
+            self.budget.take_command(&self.node.config().client)?;
+            self.node.counters().messages_in.add(1);
+            match command {
+                Command::Pong => self.handle_pong()?,
+                Command::Send(_) => return Err(self.refuse_send()),
+                Command::Request { id, request } => self.begin(id, request)?,
+            }
+            if self.is_busy() {
+                return Ok(self.unless_blank(commands.rest()));
+            }
+        }
+        Ok(&[])
+    }
+
+    /// Whether a command may come now, and has what it needs.
+    fn check(&self, request: &Request) -> Result<(), Disconnect> {
         let is_connect = matches!(request, Request::Connect(_));
         // The first command is connect, and no other is.
         if is_connect != matches!(self.phase, Phase::New { .. }) {
@@ -188,11 +278,16 @@ impl Session {
         if !is_connect && self.connected().is_none() || request.missing_field().is_some() {
             return Err(Disconnect::BAD_REQUEST);
         }
+        Ok(())
+    }
+
+    /// Does a command that has waited for whatever it had to wait for.
+    fn run(&mut self, id: CommandId, request: Request) -> Result<(), Disconnect> {
         let outcome = match request {
             Request::Connect(request) => self.handle_connect(id, request),
-            Request::Subscribe(request) => self.handle_subscribe(id, request),
+            Request::Subscribe(request) => self.handle_subscribe(id, request, None),
             Request::Unsubscribe(request) => self.unsubscribe(&request).and_then(|r| self.answer(id, r)),
-            Request::Publish(request) => self.publish(request).and_then(|r| self.answer(id, r)),
+            Request::Publish(request) => self.publish(id, request, None),
             Request::Presence(request) => self.presence(&request).and_then(|r| self.answer(id, r)),
             Request::PresenceStats(request) => self.presence_stats(&request).and_then(|r| self.answer(id, r)),
             Request::History(request) => self.history(request).and_then(|r| self.answer(id, r)),
@@ -203,6 +298,11 @@ impl Session {
             Request::Ping => Err(ErrorCode::NOT_AVAILABLE.into()),
             Request::Send(_) => Err(self.refuse_send().into()),
         };
+        self.settle(id, outcome)
+    }
+
+    /// Answers a command that was not done.
+    fn settle(&self, id: CommandId, outcome: Result<(), Rejection>) -> Result<(), Disconnect> {
         match outcome {
             Ok(()) => Ok(()),
             Err(Rejection::Error(error)) => self.answer_error(id, error),
@@ -216,13 +316,16 @@ impl Session {
     }
 
     fn answer(&self, id: CommandId, result: CommandResult) -> Result<(), Rejection> {
-        let frame = encode_answer(id, result)?;
+        let frame = encode_answer(&self.outbox, id, result)?;
         Ok(self.enqueue(frame)?)
     }
 
     fn answer_error(&self, id: CommandId, error: ErrorCode) -> Result<(), Disconnect> {
         self.node.counters().count_error(error.code);
-        let frame = Frame::reply(&Reply::Error { id, error }, REPLY_BYTES)
+        if self.outbox.wire().is_unidirectional {
+            return Err(unidirectional_end(error));
+        }
+        let frame = Frame::reply(self.outbox.wire(), &Reply::Error { id, error }, REPLY_BYTES)
             .map_err(|_| Disconnect::INAPPROPRIATE_PROTOCOL)?;
         self.enqueue(frame)
     }
@@ -263,9 +366,21 @@ impl Session {
         self.connected().map(|connected| connected.registration.info()).ok_or(Disconnect::BAD_REQUEST)
     }
 
+    /// The connection as others see it from now on: back ends may have said so since it connected.
+    fn seen_as(&self) -> Result<Arc<ClientInfo>, Disconnect> {
+        let own = self.info()?;
+        Ok(Arc::clone(self.held()?.info.as_ref().unwrap_or(own)))
+    }
+
+    /// What the connection has, locked: back ends may change it too.
+    fn held(&self) -> Result<MutexGuard<'_, Held>, Disconnect> {
+        let connected = self.connected().ok_or(Disconnect::BAD_REQUEST)?;
+        Ok(connected.registration.connection().held())
+    }
+
     /// The connection as a subject of permissions in `channel`.
     fn subject(&self, channel: &ResolvedChannel<'_>) -> Result<Subject<'_>, Disconnect> {
-        let is_subscribed = self.subscriptions.find(channel.as_str()).is_some();
+        let is_subscribed = self.held()?.subscriptions.find(channel.as_str()).is_some();
         let relation = if is_subscribed { Relation::Subscriber } else { Relation::Stranger };
         Ok(Subject { user: &self.info()?.user, relation })
     }
@@ -287,7 +402,18 @@ impl Drop for Session {
     }
 }
 
-fn encode_answer(id: CommandId, result: CommandResult) -> Result<Frame, Disconnect> {
+/// How a connection ends whose client cannot be told of an error: with the advice to come back where that may help.
+fn unidirectional_end(error: ErrorCode) -> Disconnect {
+    if error == ErrorCode::TOKEN_EXPIRED || error == ErrorCode::EXPIRED {
+        return Disconnect::EXPIRED;
+    }
+    let code =
+        if error.temporary { Disconnect::SERVER_ERROR.code } else { Disconnect::PERMISSION_DENIED.code };
+    Disconnect { code, reason: error.message }
+}
+
+fn encode_answer(outbox: &Outbox, id: CommandId, result: CommandResult) -> Result<Frame, Disconnect> {
     // A payload that no JSON message can carry: this client speaks the wrong protocol for this channel.
-    Frame::reply(&Reply::Result { id, result }, REPLY_BYTES).map_err(|_| Disconnect::INAPPROPRIATE_PROTOCOL)
+    Frame::reply(outbox.wire(), &Reply::Result { id, result }, REPLY_BYTES)
+        .map_err(|_| Disconnect::INAPPROPRIATE_PROTOCOL)
 }

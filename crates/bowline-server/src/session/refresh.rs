@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use bowline_protocol::{CommandResult, Disconnect, RefreshRequest, RefreshResult};
+use bowline_protocol::{CommandResult, Disconnect, ErrorCode, RefreshRequest, RefreshResult};
 
 use super::Session;
-use super::connect::expiry;
 use super::rejection::Rejection;
-use super::timer::Expiry;
+use crate::node::expiry::Expiry;
+use crate::node::revoked::{GrantOf, TokenTrace};
+use crate::node::subscriptions::Origin;
 use crate::token::{TokenError, unix_now};
 
 impl Session {
-    pub(super) fn refresh(&mut self, request: &RefreshRequest) -> Result<CommandResult, Rejection> {
+    pub(super) fn refresh(&self, request: &RefreshRequest) -> Result<CommandResult, Rejection> {
         let is_expected = self.connected().is_some_and(|connected| connected.refreshes);
         if !is_expected {
             return Err(Disconnect::BAD_REQUEST.into());
@@ -20,18 +21,21 @@ impl Session {
         let claims =
             self.node.tokens().verify_connection(request.token.expose(), now).map_err(
                 |error| match error {
-                    TokenError::Expired => Disconnect::EXPIRED,
-                    _ => Disconnect::INVALID_TOKEN,
+                    TokenError::Expired => Rejection::from(Disconnect::EXPIRED),
+                    TokenError::KeysUnavailable => ErrorCode::INTERNAL.into(),
+                    _ => Disconnect::INVALID_TOKEN.into(),
                 },
             )?;
         if claims.user != self.info()?.user {
             return Err(Disconnect::INVALID_TOKEN.into());
         }
         let given: BTreeSet<&str> = claims.subscriptions.keys().map(String::as_str).collect();
-        let current: BTreeSet<&str> = self
+        let mut held = self.held()?;
+        // What the server gave besides, such as the personal channel, is not the token's to name.
+        let current: BTreeSet<&str> = held
             .subscriptions
             .iter()
-            .filter(|subscription| subscription.membership.role().is_server_side)
+            .filter(|subscription| subscription.origin == Origin::Token)
             .map(|subscription| &**subscription.membership.channel())
             .collect();
         if given != current {
@@ -39,10 +43,14 @@ impl Session {
             return Err(Disconnect::INSUFFICIENT_STATE.into());
         }
         let is_insecure = self.node.config().client.insecure;
-        let expiry = expiry(claims.expire_at.filter(|_| !is_insecure), now).ok_or(Disconnect::EXPIRED)?;
-        if let Some(connected) = self.connected_mut() {
-            connected.expiry = expiry;
+        let expire_at = claims.expire_at.filter(|_| !is_insecure);
+        let expiry = Expiry::at_unix(expire_at, now).ok_or(Disconnect::EXPIRED)?;
+        let token = TokenTrace::of(claims.id, claims.issued_at);
+        if self.node.revoked().refuses(&claims.user, &token, GrantOf::Connection) {
+            return Err(Disconnect::INVALID_TOKEN.into());
         }
+        held.expiry = expiry;
+        held.token = Some(Box::new(token));
         Ok(CommandResult::Refresh(RefreshResult {
             expires: expiry.is_some(),
             ttl: expiry.map_or(0, Expiry::ttl_seconds),

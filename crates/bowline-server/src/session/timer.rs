@@ -6,42 +6,17 @@ use bowline_protocol::{Disconnect, UnsubscribeCode};
 use tokio::time::Instant;
 
 use super::{Phase, Session};
+use crate::jitter::jittered;
+use crate::node::subscriptions::Subscription;
 use crate::node::{Frame, Node};
-
-/// Lifetimes above a year are cut to a year: far enough, and every clock can add it.
-const LONGEST_TTL: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// When something expires that a token granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Expiry {
-    at: Instant,
-}
-
-impl Expiry {
-    /// Expires after `ttl`, or after a year if that is sooner.
-    pub(super) fn after(ttl: Duration) -> Self {
-        Self { at: Instant::now() + ttl.min(LONGEST_TTL) }
-    }
-
-    /// Whole seconds until then, rounded up so that it is not zero before the time has come.
-    pub(super) fn ttl_seconds(self) -> u32 {
-        let left = self.at.saturating_duration_since(Instant::now());
-        let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
-        // At most a year of seconds, which fits.
-        u32::try_from(seconds).unwrap_or(u32::MAX)
-    }
-
-    /// When the grace to renew is over.
-    fn closes_at(self, grace: Duration) -> Instant {
-        self.at + grace
-    }
-}
 
 /// Asks the client for signs of life.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pinger {
     next_ping_at: Instant,
-    /// Set while a pong is outstanding.
+    /// Pings without an answer: more than one if the client is not listened to for longer than an interval.
+    unanswered: u32,
+    /// When the last of them is to be answered; set while there are any.
     pong_until: Option<Instant>,
 }
 
@@ -49,12 +24,13 @@ impl Pinger {
     /// Starts pinging. The first ping comes after half to the whole interval, at random, so that the pings of
     /// clients who came together spread out.
     pub(super) fn new(interval: Duration) -> Self {
-        let half = interval / 2;
-        Self { next_ping_at: Instant::now() + half + half.mul_f64(random_fraction()), pong_until: None }
+        Self { next_ping_at: Instant::now() + jittered(interval), unanswered: 0, pong_until: None }
     }
 
-    fn deadline(&self) -> Instant {
-        self.pong_until.map_or(self.next_ping_at, |until| until.min(self.next_ping_at))
+    /// When there is something to do; a pong is missed only while `listens`.
+    fn deadline(&self, listens: bool) -> Instant {
+        let pong_until = self.pong_until.filter(|_| listens);
+        pong_until.map_or(self.next_ping_at, |until| until.min(self.next_ping_at))
     }
 }
 
@@ -66,16 +42,18 @@ impl Session {
             Phase::New { stale_at } | Phase::Refused { stale_at } => return *stale_at,
             Phase::Connected(connected) => connected,
         };
-        let client = &self.node.config().client;
-        let expiry = connected.expiry.map(|expiry| expiry.closes_at(client.expired_close_delay));
-        let subscriptions = self.subscriptions.iter().filter_map(|subscription| {
+        let held = connected.registration.connection().held();
+        let expiry = held.expiry.map(|expiry| expiry.closes_at(self.expiry_grace()));
+        let subscriptions = held.subscriptions.iter().filter_map(|subscription| {
             let expiry = subscription.expiry?;
-            Some(expiry.closes_at(client.expired_sub_close_delay))
+            Some(expiry.closes_at(self.sub_expiry_grace(subscription.membership.channel())))
         });
-        let has_positions = self.subscriptions.iter().any(|subscription| subscription.is_positioned);
+        let has_positions = held.subscriptions.iter().any(|subscription| subscription.is_positioned);
         let position_check = has_positions.then_some(connected.position_check_at);
-        let first = connected.pinger.deadline();
-        expiry.into_iter().chain(subscriptions).chain(position_check).fold(first, Instant::min)
+        let first = connected.pinger.deadline(!self.is_busy());
+        let first = expiry.into_iter().chain(subscriptions).chain(position_check).fold(first, Instant::min);
+        drop(held);
+        self.next_question().map_or(first, |at| at.min(first))
     }
 
     pub(super) fn run_timers(&mut self, now: Instant) -> Result<(), Disconnect> {
@@ -88,22 +66,42 @@ impl Session {
         }
         self.check_expiry(now)?;
         self.expire_subscriptions(now)?;
+        self.ask_about_expired(now);
         self.check_positions(now)?;
         self.ping(now)
     }
 
     /// Takes the answer to a ping.
     pub(super) fn handle_pong(&mut self) -> Result<(), Disconnect> {
-        let outstanding = self.connected_mut().and_then(|connected| connected.pinger.pong_until.take());
-        outstanding.map(drop).ok_or(Disconnect::BAD_REQUEST)
+        if self.outbox.wire().is_unidirectional {
+            return Ok(()); // some WebSockets answer pings by themselves; nobody waits for it
+        }
+        let pinger = self.connected_mut().map(|connected| &mut connected.pinger);
+        let pinger = pinger.filter(|pinger| pinger.unanswered > 0).ok_or(Disconnect::BAD_REQUEST)?;
+        pinger.unanswered -= 1;
+        if pinger.unanswered == 0 {
+            pinger.pong_until = None;
+        }
+        Ok(())
+    }
+
+    /// Gives the client the whole time for its pong again: it was not listened to.
+    pub(super) fn expect_pong_anew(&mut self, now: Instant) {
+        let timeout = self.node.config().client.pong_timeout.get();
+        let Some(connected) = self.connected_mut() else { return };
+        if let Some(until) = &mut connected.pinger.pong_until {
+            *until = now + timeout;
+        }
     }
 
     fn ping(&mut self, now: Instant) -> Result<(), Disconnect> {
+        let listens = !self.is_busy();
+        let is_answered = !self.outbox.wire().is_unidirectional;
         let client = &self.node.config().client;
         let (interval, timeout) = (client.ping_interval.get(), client.pong_timeout.get());
         let Some(connected) = self.connected_mut() else { return Ok(()) };
         let pinger = &mut connected.pinger;
-        if pinger.pong_until.is_some_and(|until| until <= now) {
+        if listens && pinger.pong_until.is_some_and(|until| until <= now) {
             return Err(Disconnect::NO_PONG);
         }
         if pinger.next_ping_at > now {
@@ -111,32 +109,35 @@ impl Session {
         }
         // From now, not from when it was due: a process that was stopped does not catch up on pings.
         pinger.next_ping_at = now + interval;
-        pinger.pong_until = Some(now + timeout);
-        self.enqueue(Frame::ping())
+        if is_answered {
+            pinger.unanswered = pinger.unanswered.saturating_add(1);
+            pinger.pong_until = Some(now + timeout);
+        }
+        self.enqueue(Frame::ping(self.outbox.wire()))
     }
 
     fn check_expiry(&self, now: Instant) -> Result<(), Disconnect> {
-        let grace = self.node.config().client.expired_close_delay;
-        let expiry = self.connected().and_then(|connected| connected.expiry);
+        let grace = self.expiry_grace();
+        let expiry = self.held()?.expiry;
         match expiry {
             Some(expiry) if expiry.closes_at(grace) <= now => Err(Disconnect::EXPIRED),
             _ => Ok(()),
         }
     }
 
-    fn expire_subscriptions(&mut self, now: Instant) -> Result<(), Disconnect> {
-        let grace = self.node.config().client.expired_sub_close_delay;
-        let expired = self
-            .subscriptions
-            .iter()
-            .filter(|subscription| subscription.expiry.is_some_and(|expiry| expiry.closes_at(grace) <= now));
+    fn expire_subscriptions(&self, now: Instant) -> Result<(), Disconnect> {
+        let mut held = self.held()?;
+        let expired = held.subscriptions.iter().filter(|subscription| {
+            let grace = || self.sub_expiry_grace(subscription.membership.channel());
+            subscription.expiry.is_some_and(|expiry| expiry.closes_at(grace()) <= now)
+        });
         for subscription in expired {
             if subscription.membership.role().is_server_side {
                 return Err(Disconnect::SUBSCRIPTION_EXPIRED);
             }
             subscription.membership.end(&UnsubscribeCode::EXPIRED);
         }
-        self.subscriptions.forget_ended();
+        held.subscriptions.forget_ended();
         Ok(())
     }
 
@@ -151,7 +152,8 @@ impl Session {
             }
             _ => return Ok(()),
         }
-        for subscription in self.subscriptions.iter().filter(|subscription| subscription.is_positioned) {
+        let mut held = self.held()?;
+        for subscription in held.subscriptions.iter().filter(|subscription| subscription.is_positioned) {
             if has_position(&self.node, subscription) {
                 continue;
             }
@@ -160,13 +162,13 @@ impl Session {
             }
             subscription.membership.end(&UnsubscribeCode::INSUFFICIENT_STATE);
         }
-        self.subscriptions.forget_ended();
+        held.subscriptions.forget_ended();
         Ok(())
     }
 }
 
 /// Whether a subscription stands where its stream does. A store that cannot say does not end subscriptions.
-fn has_position(node: &Node, subscription: &super::subscriptions::Subscription) -> bool {
+fn has_position(node: &Node, subscription: &Subscription) -> bool {
     let channel = subscription.membership.channel();
     let Ok(resolved) = node.resolve(channel) else { return true };
     let meta_ttl = node.meta_ttl(resolved.options());
@@ -177,11 +179,4 @@ fn has_position(node: &Node, subscription: &super::subscriptions::Subscription) 
             true
         }
     }
-}
-
-/// A number from 0 to 1, from the random bits of an identifier: the one source of randomness here already.
-fn random_fraction() -> f64 {
-    // The last 48 bits of a version 4 UUID are random, and a double holds them exactly.
-    let bits = uuid::Uuid::new_v4().as_u128() as u64 & ((1 << 48) - 1);
-    bits as f64 / (1_u64 << 48) as f64
 }

@@ -8,7 +8,8 @@ use super::rejection::Rejection;
 impl Session {
     /// Ends a subscription; one that does not exist has ended already.
     pub(super) fn unsubscribe(&mut self, request: &UnsubscribeRequest) -> Result<CommandResult, Rejection> {
-        drop(self.subscriptions.remove(&request.channel));
+        let removed = self.held()?.subscriptions.remove(&request.channel);
+        drop(removed);
         Ok(CommandResult::Unsubscribe)
     }
 }

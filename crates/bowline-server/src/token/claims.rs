@@ -65,6 +65,8 @@ pub struct ServerSubscription {
     pub data: Option<Bytes>,
     /// What differs from the channel's options.
     pub overrides: Overrides,
+    /// When the subscription expires, in seconds since 1970; `None` for never.
+    pub expire_at: Option<u64>,
 }
 
 /// Channel options that a token sets for one subscription; `None` leaves the channel's.
@@ -238,6 +240,7 @@ impl RawServerSubscription {
             info: payload_of(self.info, self.b64info)?,
             data: payload_of(self.data, self.b64data)?,
             overrides: self.overrides.unwrap_or_default().into(),
+            expire_at: None,
         })
     }
 }

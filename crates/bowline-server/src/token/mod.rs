@@ -17,26 +17,32 @@
 //!
 //! # Invariants
 //!
-//! 1. The algorithms are those of the key, HS256, HS384 and HS512, whatever the token's header says.
+//! 1. Each key is for the algorithms of its kind and no others. The token's header chooses among the configured keys; it
+//!    never brings one.
 //! 2. No claim is looked at before the signature holds.
 //! 3. A claim of a wrong type makes the token invalid; it is never taken for absent. `exp` may be absent, and
 //!    then the token does not expire; present, it must be a time.
 //! 4. Neither the key nor the token stands in an error or in `Debug` output.
 
 mod claims;
+pub(crate) mod jwks;
+mod key;
 mod mint;
 
+use std::future::Future;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::value::RawValue;
 
 pub use claims::{ConnectionClaims, Overrides, ServerSubscription, SubscriptionClaims};
 pub use mint::{MintError, mint};
 
 use crate::config::{ClaimName, Client, Pattern, Token};
+use crate::outgoing::Outgoing;
 use claims::{Audience, Registered};
+use jwks::Jwks;
+use key::Key;
 
 /// Seconds by which the clocks of back end and server may differ: none.
 ///
@@ -55,6 +61,8 @@ pub enum TokenError {
     },
     /// The token has expired or is not valid yet: error 109, and the client comes back with a new one.
     Expired,
+    /// The keys to verify it with could not be fetched, or not yet: a temporary error 100, and the client tries again.
+    KeysUnavailable,
 }
 
 impl TokenError {
@@ -68,6 +76,7 @@ impl std::fmt::Display for TokenError {
         match self {
             Self::Invalid { why } => write!(f, "invalid token: {why}"),
             Self::Expired => f.write_str("token expired"),
+            Self::KeysUnavailable => f.write_str("the keys to verify the token with are not there"),
         }
     }
 }
@@ -93,6 +102,35 @@ impl TokenVerifier {
         }
     }
 
+    /// Starts the tasks that fetch keys, in `owner`, if the settings name endpoints to fetch them from.
+    pub(crate) fn start(&self, owner: &impl bowline::Owner) {
+        let endpoints: Vec<_> =
+            [&self.connection, &self.subscription].into_iter().flat_map(|checks| &checks.jwks).collect();
+        if endpoints.is_empty() {
+            return;
+        }
+        let outgoing = Outgoing::new();
+        endpoints.into_iter().for_each(|keys| keys.start(owner, &outgoing));
+    }
+
+    /// What is to be waited for before a token can be verified: the key it names, if that is not there.
+    ///
+    /// Most tokens need nothing, and then nothing is allocated.
+    pub(crate) fn missing_key(
+        &self,
+        kind: Kind,
+        token: &str,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let checks = match kind {
+            Kind::Connection => &self.connection,
+            Kind::Subscription => &self.subscription,
+        };
+        let keys = checks.jwks.as_ref()?;
+        let kid = jsonwebtoken::decode_header(token).ok()?.kid.filter(|kid| keys.wants(kid))?;
+        let keys = keys.clone();
+        Some(async move { keys.prepare(&kid).await })
+    }
+
     /// Verifies the token of a connect or refresh command at the time `now`, in seconds since 1970.
     ///
     /// # Errors
@@ -116,6 +154,19 @@ impl TokenVerifier {
     }
 }
 
+/// The time in milliseconds since 1970.
+pub(crate) fn unix_now_millis() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Connection,
+    Subscription,
+}
+
 /// Returns the time that tokens are verified at, in seconds since 1970.
 #[must_use]
 pub fn unix_now() -> u64 {
@@ -123,12 +174,13 @@ pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// One key, and what else must hold.
+/// The keys, and what else must hold.
 #[derive(Debug, Clone)]
 struct Checks {
-    /// Its `Debug` output is redacted.
-    key: Option<DecodingKey>,
-    validation: Validation,
+    /// At most one for each algorithm.
+    keys: Vec<Key>,
+    /// Where a token that names its key has it from.
+    jwks: Option<Jwks>,
     audience: Option<Expected>,
     issuer: Option<Expected>,
     user_claim: Option<ClaimName>,
@@ -160,20 +212,19 @@ impl Expected {
 
 impl Checks {
     fn new(settings: &Token) -> Self {
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.algorithms = vec![Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
-        // The crate looks at the signature only. Its clock cannot be passed in, and it takes claims of a wrong
-        // type for absent where they are not required; `registered` is stricter (invariant 3).
-        validation.required_spec_claims.clear();
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        validation.validate_aud = false;
+        let public = [
+            settings.rsa_public_key.as_ref().map(|key| key.key()),
+            settings.ecdsa_public_key.as_ref().map(|key| key.key()),
+            settings.ed25519_public_key.as_ref().map(|key| key.key()),
+        ];
         Self {
-            key: settings
+            keys: settings
                 .hmac_secret_key
-                .as_ref()
-                .map(|secret| DecodingKey::from_secret(secret.expose().as_bytes())),
-            validation,
+                .iter()
+                .map(Key::hmac)
+                .chain(public.into_iter().flatten().map(Key::public))
+                .collect(),
+            jwks: settings.jwks_public_endpoint.clone().map(Jwks::new),
             audience: Expected::of(settings.audience.as_ref(), settings.audience_regex.as_ref()),
             issuer: Expected::of(settings.issuer.as_ref(), settings.issuer_regex.as_ref()),
             user_claim: settings.user_id_claim.clone(),
@@ -182,8 +233,22 @@ impl Checks {
 
     /// Checks the signature and the claims that all tokens share; returns the user, these claims and the payload.
     fn verify(&self, token: &str, now: u64) -> Result<(String, Registered, Box<RawValue>), TokenError> {
-        let key = self.key.as_ref().ok_or(TokenError::invalid("no key is configured"))?;
-        let verified = jsonwebtoken::decode::<Box<RawValue>>(token, key, &self.validation)
+        let header = jsonwebtoken::decode_header(token).map_err(|_| {
+            TokenError::invalid("it is not a JSON Web Token of an algorithm this server knows")
+        })?;
+        let fetched;
+        let is_for = |key: &&Key| key.is_for(header.alg);
+        let found = match (&self.jwks, &header.kid) {
+            (Some(keys), Some(kid)) => {
+                fetched = keys.key(kid)?;
+                Some(&fetched).filter(is_for)
+            }
+            _ => self.keys.iter().find(is_for),
+        };
+        let Some(Key { key, validation }) = found else {
+            return Err(TokenError::invalid("no key is configured for its algorithm"));
+        };
+        let verified = jsonwebtoken::decode::<Box<RawValue>>(token, key, validation)
             .map_err(|error| TokenError::invalid(reason(error.kind())))?;
         if verified.header.crit.is_some() {
             // RFC 7515, section 4.1.11: extensions that must be understood, and none is.
@@ -228,7 +293,6 @@ impl Checks {
 fn reason(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::InvalidSignature => "the signature is wrong",
-        ErrorKind::InvalidAlgorithm => "the algorithm is not one of HS256, HS384 and HS512",
         _ => "it is not a JSON Web Token",
     }
 }

@@ -28,7 +28,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod view;
-mod words;
+pub(crate) mod words;
 
 use std::fmt;
 use std::io;

@@ -2,6 +2,9 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+/// The longest text that is kept, in characters. No line of a terminal shows more.
+const MAX_CHARS: usize = 1_000;
+
 /// A time in at most six columns: `12 ms`, `3.2 s`, `14 m`, `3.5 h`, `12 d`.
 pub(super) fn short(millis: u64) -> String {
     let seconds = millis as f64 / 1_000.0;
@@ -15,7 +18,7 @@ pub(super) fn short(millis: u64) -> String {
 }
 
 /// A number with a comma between thousands.
-pub(super) fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -52,17 +55,17 @@ pub(super) fn rate(per_second: Option<f64>) -> String {
 }
 
 /// `1 task`, `2 tasks`.
-pub(super) fn counted(count: u64, what: &str) -> String {
+pub(crate) fn counted(count: u64, what: &str) -> String {
     format!("{} {what}{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 
 /// The columns a text takes.
-pub(super) fn width(text: &str) -> usize {
+pub(crate) fn width(text: &str) -> usize {
     text.width()
 }
 
 /// The beginning of a text, in at most `columns`; what is left out shows as `…`.
-pub(super) fn fit(text: &str, columns: usize) -> String {
+pub(crate) fn fit(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
     }
@@ -150,9 +153,28 @@ pub(super) fn sparkline(numbers: impl Iterator<Item = u64>, max: u64) -> String 
     numbers.map(bar).collect()
 }
 
+/// Text from outside, bounded, without control characters and without those that turn the direction of writing: it cannot move
+/// the cursor, nor show a name as another.
+pub(crate) fn clean(text: &str) -> String {
+    let harmless = |c: char| match c {
+        '\n' | '\t' | '\r' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+        c => c,
+    };
+    text.chars().take(MAX_CHARS).map(harmless).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_cannot_move_the_cursor() {
+        let said = clean("evil\u{1b}[2J\r\n\u{202e}name");
+        assert_eq!(said, "evil\u{fffd}[2J  \u{fffd}name");
+        assert_eq!(clean(&"x".repeat(5_000)).len(), MAX_CHARS);
+    }
 
     #[test]
     fn times_and_numbers_stay_in_their_columns() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::support::{KEY, Running, closed_with, config, http, with_server};
+use crate::support::{KEY, Running, closed_with, config, eventually, http, with_server};
 use bowline_protocol::websocket::{Message, Opcode, masked_frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -115,20 +115,98 @@ async fn what_breaks_the_protocol_ends_that_connection_alone() {
 }
 
 #[bowline::test]
+async fn who_asks_for_too_much_is_closed_and_nobody_else_notices() {
+    let settings = [("client.command_rate_limit", "10"), ("client.byte_rate_limit", "1000")];
+    with_server(config(&settings), async |server| {
+        let mut bystander = bystander(&server).await;
+        let too_many = (3013, "too many requests".to_owned());
+
+        let mut hasty = server.connect().await;
+        let commands: Vec<_> = (2..200).map(|id| format!("{{\"id\":{id},\"rpc\":{{}}}}")).collect();
+        hasty.send(&commands.join("\n")).await.unwrap();
+        assert_eq!(closed_with(&mut hasty).await, too_many, "commands");
+
+        let mut heavy = server.connect().await;
+        let publish = format!(r#"{{"id":2,"publish":{{"channel":"a","data":"{}"}}}}"#, "x".repeat(5000));
+        for _ in 0..3 {
+            let _ = heavy.send(&publish).await;
+        }
+        assert_eq!(closed_with(&mut heavy).await, too_many, "bytes");
+
+        let mut deep = server.connect().await;
+        let nested = "[".repeat(130) + &"]".repeat(130);
+        deep.send(&format!(r#"{{"id":2,"publish":{{"channel":"a","data":{nested}}}}}"#)).await.unwrap();
+        assert_eq!(closed_with(&mut deep).await.0, 3501, "nested too deep");
+
+        is_undisturbed(&server, &mut bystander).await;
+    })
+    .await;
+}
+
+#[bowline::test]
+async fn who_subscribes_too_often_is_told_to_wait_and_keeps_what_it_has() {
+    with_server(config(&[("client.subscribe_rate_limit", "1")]), async |server| {
+        let mut bystander = bystander(&server).await;
+        let mut client = server.connect().await;
+        // Ten at once and one each second.
+        let mut subscribed = 0;
+        let reply = loop {
+            let reply = client.call(r#"{"id":2,"subscribe":{"channel":"a"}}"#).await.unwrap();
+            if !reply.contains(r#""subscribe":{"#) {
+                break reply;
+            }
+            subscribed += 1;
+            assert!(subscribed < 200, "it never has to wait");
+            client.call(r#"{"id":3,"unsubscribe":{"channel":"a"}}"#).await.unwrap();
+        };
+        assert!(subscribed >= 10, "{subscribed}: ten may come at once");
+        assert_eq!(reply, r#"{"id":2,"error":{"code":111,"message":"too many requests","temporary":true}}"#);
+        assert!(
+            client.call(r#"{"id":4,"publish":{"channel":"b","data":1}}"#).await.unwrap().contains("publish")
+        );
+        is_undisturbed(&server, &mut bystander).await;
+    })
+    .await;
+}
+
+/// A read holds dozens of commands, and a connection may read many times before the runtime takes the thread from it.
+#[bowline::test]
+async fn who_sends_without_a_pause_lets_others_run_in_between() {
+    const COMMANDS: usize = 3_000;
+    let settings = [("client.command_rate_limit", "0"), ("client.byte_rate_limit", "0")];
+    with_server(config(&settings), async |server| {
+        let mut client = server.connect().await;
+        let command = masked_frame(Opcode::Text, br#"{"id":2,"publish":{"channel":"a","data":1}}"#, [0; 4]);
+        let before = server.node.stats().messages_in;
+        let all = before + COMMANDS as u64;
+        // More than one buffer of the kernel's is not needed: nobody reads the answers meanwhile.
+        client.send_raw(&command.repeat(COMMANDS)).await.unwrap();
+        let (mut seen, mut most) = (before, 0);
+        while seen < all {
+            tokio::task::yield_now().await;
+            let now = server.node.stats().messages_in;
+            most = most.max(now - seen);
+            seen = now;
+        }
+        assert!(most <= 1_000, "{most} commands without a pause");
+    })
+    .await;
+}
+
+#[bowline::test]
 async fn who_does_not_answer_a_ping_or_never_connects_is_closed() {
-    let settings = [
-        ("client.ping_interval", "1s"),
-        ("client.pong_timeout", "600ms"),
-        ("client.stale_close_delay", "200ms"),
-    ];
+    with_server(config(&[("client.stale_close_delay", "200ms")]), async |server| {
+        let mut stale = server.open().await;
+        assert_eq!(closed_with(&mut stale).await, (3502, "stale".to_owned()));
+    })
+    .await;
+    let settings = [("client.ping_interval", "2s"), ("client.pong_timeout", "1900ms")];
     with_server(config(&settings), async |server| {
         let mut silent = server.connect().await;
         assert_eq!(closed_with(&mut silent).await, (3012, "no pong".to_owned()));
-        let mut stale = server.open().await;
-        assert_eq!(closed_with(&mut stale).await, (3502, "stale".to_owned()));
 
         let mut alive = server.connect().await;
-        for _ in 0..3 {
+        for _ in 0..2 {
             assert_eq!(alive.next_text().await.unwrap(), "{}");
             alive.send("{}").await.unwrap();
         }
@@ -153,9 +231,9 @@ async fn who_sends_nothing_or_half_a_request_is_closed() {
     .await;
 }
 
-#[bowline::test]
+#[bowline::test(timeout_secs = 300)]
 async fn a_consumer_that_does_not_read_is_closed_as_slow_and_nobody_else_waits_for_it() {
-    let settings = [("client.queue_max_size", "65536"), ("websocket.write_timeout", "60s")];
+    let settings = [("client.queue_max_size", "65536"), ("websocket.write_timeout", "600s")];
     with_server(config(&settings), async |server| {
         let slow = server.subscribe("flood").await;
         let mut quick = server.subscribe("flood").await;
@@ -168,10 +246,11 @@ async fn a_consumer_that_does_not_read_is_closed_as_slow_and_nobody_else_waits_f
             published += 1;
             assert!(published < 20_000, "the slow consumer is never closed");
         }
-        assert_eq!(server.node.stats().clients, 1);
+        // It was counted before it was gone, and what the quick one has read may not be counted as written yet.
+        eventually("one is left", || server.node.stats().clients == 1).await;
+        eventually("nothing is in flight", || server.node.stats().deliveries.in_flight == 0).await;
         let deliveries = server.node.stats().deliveries;
         assert!(deliveries.refused["slow"] >= 1, "{deliveries:?}");
-        assert_eq!(deliveries.in_flight, 0);
         // Once it reads again it finds what the kernel held and then the reason.
         let mut slow = slow;
         let (code, reason) = closed_with(&mut slow).await;

@@ -11,7 +11,7 @@ const CYCLES: usize = 10_000;
 const WARM_UP: usize = 1_000;
 const LANES: usize = 20;
 
-#[bowline::test(worker_threads = 2)]
+#[bowline::test(worker_threads = 2, timeout_secs = 300)]
 async fn ten_thousand_connect_subscribe_vanish_cycles_leave_memory_and_tasks_as_they_were() {
     let server = Process::serve(&[("log.level", "error")]);
     cycles(server.public, WARM_UP).await;
@@ -21,7 +21,8 @@ async fn ten_thousand_connect_subscribe_vanish_cycles_leave_memory_and_tasks_as_
     settled(server.internal).await;
     let after = server.resident_bytes();
     println!("resident after {WARM_UP} cycles: {before} bytes, after {CYCLES}: {after} bytes");
-    assert!(after as f64 <= before as f64 * 1.05, "{before} bytes grew to {after}");
+    // Besides a twentieth what a hundred connections need whose end is noticed late: 9,000 that left a kilobyte would be more.
+    assert!(after <= before + before / 20 + (4 << 20), "{before} bytes grew to {after}");
 }
 
 /// Connects, subscribes, and vanishes without a word.
@@ -45,7 +46,7 @@ async fn cycles(server: SocketAddr, count: usize) {
 
 /// Waits until the server has noticed that everybody is gone.
 async fn settled(internal: SocketAddr) {
-    for _ in 0..1000 {
+    for _ in 0..6000 {
         let (_, metrics) = http(internal, "GET", "/metrics", None, b"").await;
         let clients = metrics.lines().find_map(|line| line.strip_prefix("bowline_connections "));
         if clients.map(str::trim) == Some("0") {
@@ -53,5 +54,5 @@ async fn settled(internal: SocketAddr) {
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    panic!("clients that vanished are still there after 10 s");
+    panic!("clients that vanished are still there after a minute");
 }

@@ -50,7 +50,7 @@ async fn the_internal_listener_has_every_page_and_the_public_one_has_none() {
         assert_eq!(http(server.public, "GET", "/metrics", Some(KEY), b"").await.0, 404);
         let (status, body) = http(server.internal, "HEAD", "/debug/bowline/tree", None, b"").await;
         assert_eq!((status, &*body), (200, ""));
-        assert_eq!(server.get("/debug/bowline/tasks?sort=size").await.0, 400);
+        assert_eq!(server.get("/debug/bowline/tasks?sort=colour").await.0, 400);
         assert_eq!(server.get("/debug/bowline/none").await.0, 404);
     })
     .await;

@@ -9,7 +9,7 @@ const UPGRADE: &str = "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nS
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 #[bowline::test]
-async fn what_is_no_upgrade_to_json_is_refused_in_words() {
+async fn what_is_no_upgrade_is_refused_in_words() {
     with_server(config(&[]), async |server| {
         let path = "/connection/websocket";
         // (request line, further headers, status, words)
@@ -18,15 +18,6 @@ async fn what_is_no_upgrade_to_json_is_refused_in_words() {
             (format!("OPTIONS {path} HTTP/1.1"), "", 405, "GET"),
             (format!("GET {path} HTTP/1.0"), "", 400, "HTTP/1.1"),
             (format!("GET {path} HTTP/1.1"), "Content-Length: 3\r\n\r\nabc", 400, "without a body"),
-            (format!("GET {path}?format=protobuf HTTP/1.1"), "", 501, "not protobuf"),
-            (format!("GET {path}?a=b&cf_protocol=protobuf HTTP/1.1"), "", 501, "not protobuf"),
-            (
-                format!("GET {path} HTTP/1.1"),
-                "Sec-WebSocket-Protocol: centrifuge-protobuf\r\n",
-                501,
-                "not protobuf",
-            ),
-            (format!("GET {path}?cf_ws_frame_ping_pong=true HTTP/1.1"), "", 501, "cf_ws_frame_ping_pong"),
         ];
         for (line, headers, status, words) in refused {
             let sent = format!("{line}\r\nConnection: close\r\n{UPGRADE}{headers}\r\n");
@@ -36,13 +27,18 @@ async fn what_is_no_upgrade_to_json_is_refused_in_words() {
             assert!(head.contains(&format!(" {status} ")), "{line}: {answer}");
             assert!(body.contains(words), "{line}: {answer}");
         }
-        let offers = "Sec-WebSocket-Protocol: centrifuge-protobuf, centrifuge-json\r\n";
-        let sent =
-            format!("GET {path}?format=json&cf_ws_frame_ping_pong=false HTTP/1.1\r\n{UPGRADE}{offers}\r\n");
-        let mut stream = send(server.public, &sent).await;
-        let answer = read_until(&mut stream, "\r\n\r\n").await;
-        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
-        assert!(answer.contains("sec-websocket-protocol: centrifuge-json\r\n"), "{answer}");
+        for (offers, chosen) in [
+            ("centrifuge-protobuf, centrifuge-json", Some("centrifuge-protobuf")),
+            ("mqtt, centrifuge-json", Some("centrifuge-json")),
+            ("mqtt", None),
+        ] {
+            let sent = format!("GET {path} HTTP/1.1\r\n{UPGRADE}Sec-WebSocket-Protocol: {offers}\r\n\r\n");
+            let mut stream = send(server.public, &sent).await;
+            let answer = read_until(&mut stream, "\r\n\r\n").await;
+            assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+            let told = answer.split("\r\n").find_map(|line| line.strip_prefix("sec-websocket-protocol: "));
+            assert_eq!(told, chosen);
+        }
     })
     .await;
 }

@@ -13,11 +13,10 @@ const PUBLICATIONS_PER_CHANNEL: usize = 1_000;
 
 /// 1,000 WebSockets in 100 channels, 100,000 publications: each subscriber gets each publication of its channel exactly
 /// once and in order; at every sampling what was accepted is what was delivered plus what was refused. Then all clients
-/// vanish at once, and the tasks are back at the baseline within one ping deadline.
-#[bowline::test(worker_threads = 2)]
+/// vanish at once, and the tasks are back at the baseline before anybody is pinged.
+#[bowline::test(worker_threads = 2, timeout_secs = 300)]
 async fn every_publication_reaches_every_subscriber_once_and_in_order_and_nothing_is_left_behind() {
-    let settings = [("client.ping_interval", "2s"), ("client.pong_timeout", "1s")];
-    with_server(config(&settings), async |server| {
+    with_server(config(&[]), async |server| {
         let baseline = tasks(&server).await;
         let subscribers = open(&server).await;
         eventually("all are subscribed", || server.node.stats().subscriptions == CONNECTIONS as u64).await;
@@ -52,7 +51,8 @@ async fn every_publication_reaches_every_subscriber_once_and_in_order_and_nothin
 
         // Abruptly: no close frame.
         drop(subscribers);
-        let deadline = std::time::Duration::from_secs(2 + 1);
+        // Long before the first ping: the ends of the sockets have to do.
+        let deadline = std::time::Duration::from_secs(60);
         let began = tokio::time::Instant::now();
         loop {
             let now = tasks(&server).await;
@@ -61,7 +61,7 @@ async fn every_publication_reaches_every_subscriber_once_and_in_order_and_nothin
             }
             assert!(
                 began.elapsed() < deadline,
-                "after one ping deadline {} tasks, baseline {}",
+                "after a minute {} tasks, baseline {}",
                 now.ours,
                 baseline.ours
             );

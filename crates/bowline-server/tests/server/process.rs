@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// A server process. Killed when dropped, so that a failing test leaves none behind.
 pub(crate) struct Process {
-    child: Child,
+    pub(crate) child: Child,
     /// Kept open: what the server still says has somewhere to go.
     _stdout: BufReader<ChildStdout>,
     pub(crate) public: SocketAddr,
@@ -29,6 +29,9 @@ impl Process {
             "http_server.port=0",
             "--set",
             "http_server.internal_port=0",
+            // Clients of a test answer no pings.
+            "--set",
+            "client.ping_interval=1h",
         ]);
         for (key, value) in set {
             command.arg("--set").arg(format!("{key}={value}"));
@@ -62,14 +65,36 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let killed = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
-        assert!(killed.unwrap().success());
+        signal(self.child.id(), name);
+    }
+
+    /// Signals it again and again until it has ended, at most for `limit`: exit status, how long it took, and standard error.
+    pub(crate) fn end_by(
+        mut self,
+        name: &str,
+        every: Duration,
+        limit: Duration,
+    ) -> (ExitStatus, Duration, String) {
+        let began = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(began.elapsed() < limit, "the process did not end within {limit:?}");
+            self.signal(name);
+            std::thread::sleep(every);
+        }
+        let took = began.elapsed();
+        let (status, _, said) = self.wait(limit);
+        (status, took, said)
     }
 
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() * 1024
+    }
+
+    /// What everybody on the machine can read of how it was started.
+    pub(crate) fn command_line(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/cmdline", self.child.id())).unwrap()
     }
 
     /// Waits for the end, at most `limit`: exit status, how long it took, and standard error.
@@ -87,6 +112,12 @@ impl Process {
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         (status, took, said)
     }
+}
+
+/// Sends a signal to the process of this number.
+pub(crate) fn signal(process: u32, name: &str) {
+    let killed = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status();
+    assert!(killed.unwrap().success());
 }
 
 impl Drop for Process {

@@ -1,10 +1,12 @@
 //! The end of the process: everybody is told, nobody is left, and the exit code tells how it went.
 
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::process::Process;
-use crate::support::{WEBSOCKET, closed_with, config};
+use crate::support::{PATIENCE, WEBSOCKET, closed_with, config, eventually};
 use bowline::{Cancelled, Runner, scope};
 use bowline_server::client::Client;
 use bowline_server::net::Server;
@@ -20,7 +22,7 @@ async fn connect(server: &Process, channel: &str) -> Client {
 
 #[bowline::test(worker_threads = 2)]
 async fn sigterm_under_load_tells_every_client_and_ends_clean_within_the_deadline() {
-    let server = Process::serve(&[("shutdown.timeout", "5s"), ("log.level", "error")]);
+    let server = Process::serve(&[("shutdown.timeout", "20s"), ("log.level", "error")]);
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
         clients.push(connect(&server, "busy").await);
@@ -32,26 +34,26 @@ async fn sigterm_under_load_tells_every_client_and_ends_clean_within_the_deadlin
             .map(|mut client| s.spawn("client", async move { Ok(closed_with(&mut client).await) }));
         let told: Vec<_> = told.collect();
         // Load until the server closes the publisher's connection too.
+        let published = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&published);
         let publishing = s.spawn("publisher", async move {
-            let mut id = 3;
-            loop {
+            for id in 3.. {
                 let command = format!(r#"{{"id":{id},"publish":{{"channel":"busy","data":{id}}}}}"#);
                 if publisher.call(&command).await.is_err() {
-                    return Ok(id);
+                    break;
                 }
-                id += 1;
+                counted.fetch_add(1, Ordering::Relaxed);
             }
+            Ok(())
         });
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        eventually("there is load", || published.load(Ordering::Relaxed) > 20).await;
         server.signal("TERM");
         for told in told {
             assert_eq!(told.await?, (3001, "shutdown".to_owned()));
         }
-        let published = publishing.await?;
-        assert!(published > 20, "{published} publications before the end are no load");
-        let (status, took, said) = server.wait(Duration::from_secs(6));
+        publishing.await?;
+        let (status, _, said) = server.wait(Duration::from_secs(21));
         assert_eq!(status.code(), Some(0), "{said}");
-        assert!(took < Duration::from_secs(6), "took {took:?}");
         assert!(said.contains("clean shutdown (SIGTERM)"), "{said}");
         Ok::<_, Cancelled>(())
     })
@@ -61,12 +63,13 @@ async fn sigterm_under_load_tells_every_client_and_ends_clean_within_the_deadlin
 
 #[bowline::test(worker_threads = 2)]
 async fn clients_that_do_not_answer_the_close_do_not_hold_up_the_end() {
-    let server = Process::serve(&[("shutdown.timeout", "2s"), ("log.level", "error")]);
+    let server = Process::serve(&[("shutdown.timeout", "20s"), ("log.level", "error")]);
     let mute = connect(&server, "a").await;
     server.signal("INT");
-    let (status, took, said) = server.wait(Duration::from_secs(3));
+    let (status, took, said) = server.wait(PATIENCE);
     assert_eq!(status.code(), Some(0), "{said}");
-    assert!(took < Duration::from_secs(3), "took {took:?}");
+    // A goodbye takes five seconds at most; what has not ended after sixteen is cut off.
+    assert!(took < Duration::from_secs(16), "took {took:?}");
     drop(mute);
 }
 
@@ -76,10 +79,8 @@ const STUBBORN: &str = "BOWLINE_TEST_STUBBORN";
 /// Not a test of its own: the child process of the tests below.
 #[test]
 fn stubborn_server() {
-    if std::env::var_os(STUBBORN).is_none() {
-        return;
-    }
-    let runner = Runner::new("stubborn").worker_threads(2).shutdown_within(Duration::from_secs(2));
+    let Some(within) = std::env::var(STUBBORN).ok().and_then(|within| within.parse().ok()) else { return };
+    let runner = Runner::new("stubborn").worker_threads(2).shutdown_within(Duration::from_secs(within));
     let (_, report) = runner.run(async {
         let server = Server::bind(config(&[]), true).await.unwrap();
         println!("clients ws://{}/", server.public_address());
@@ -100,21 +101,21 @@ fn stubborn_server() {
     std::process::exit(if report.is_clean() { 0 } else { 3 });
 }
 
-fn stubborn() -> Process {
+/// It has as many seconds for its end.
+fn stubborn(within: &str) -> Process {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "shutdown::stubborn_server", "--nocapture"]).env(STUBBORN, "1");
+    command.args(["--exact", "shutdown::stubborn_server", "--nocapture"]).env(STUBBORN, within);
     Process::start(command)
 }
 
 #[bowline::test(worker_threads = 2)]
 async fn a_task_that_refuses_to_stop_forces_the_end_and_is_named_with_its_place() {
-    let server = stubborn();
+    let server = stubborn("2");
     let mut client = connect(&server, "a").await;
     server.signal("TERM");
     assert_eq!(closed_with(&mut client).await, (3001, "shutdown".to_owned()));
-    let (status, took, said) = server.wait(Duration::from_secs(3));
+    let (status, _, said) = server.wait(PATIENCE);
     assert_eq!(status.code(), Some(3), "{said}");
-    assert!(took < Duration::from_secs(3), "took {took:?}");
     assert!(said.contains("forced shutdown"), "{said}");
     assert!(said.contains("main/refuses to stop"), "{said}");
     assert!(said.contains("tests/server/shutdown.rs:"), "{said}");
@@ -122,13 +123,11 @@ async fn a_task_that_refuses_to_stop_forces_the_end_and_is_named_with_its_place(
 
 #[bowline::test(worker_threads = 2)]
 async fn a_second_signal_forces_the_end_at_once() {
-    let server = stubborn();
-    server.signal("TERM");
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    server.signal("TERM");
-    let (status, took, said) = server.wait(Duration::from_secs(2));
+    let server = stubborn("60");
+    // Two signals that come at once are one: they are sent until the process has taken the second.
+    let (status, took, said) = server.end_by("TERM", Duration::from_millis(100), PATIENCE);
     assert_eq!(status.code(), Some(3), "{said}");
-    assert!(took < Duration::from_secs(1), "took {took:?}");
+    assert!(took < Duration::from_secs(30), "took {took:?}");
     assert!(said.contains("second signal"), "{said}");
 }
 

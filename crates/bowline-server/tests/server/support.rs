@@ -12,7 +12,7 @@ use bowline_server::client::Client;
 use bowline_server::config::{Config, Sources};
 use bowline_server::net::Server;
 use bowline_server::node::Node;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -27,6 +27,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Running {
     pub(crate) public: SocketAddr,
     pub(crate) internal: SocketAddr,
+    pub(crate) grpc: Option<SocketAddr>,
+    pub(crate) uni_grpc: Option<SocketAddr>,
     pub(crate) node: Arc<Node>,
     pub(crate) stop: Arc<Notify>,
 }
@@ -39,6 +41,8 @@ pub(crate) fn config(set: &[(&str, &str)]) -> Config {
         ("log.level", "error"),
         // A burst of a test is larger than what one client may be owed by default.
         ("client.queue_max_size", "16777216"),
+        // Clients of a test answer no pings, and take one for the answer they wait for; a test about pings says when.
+        ("client.ping_interval", "1h"),
     ];
     let overrides =
         base.iter().chain(set).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -48,26 +52,32 @@ pub(crate) fn config(set: &[(&str, &str)]) -> Config {
 }
 
 /// Runs `test` against a server and stops the server in order afterwards.
-pub(crate) async fn with_server<F>(config: Config, test: impl FnOnce(Arc<Running>) -> F)
+pub(crate) fn with_server<F>(config: Config, test: impl FnOnce(Arc<Running>) -> F) -> impl Future<Output = ()>
 where
     F: Future<Output = ()>,
 {
-    let server = Server::bind(config, true).await.unwrap_or_else(|error| panic!("{error}"));
-    let stop = Arc::new(Notify::new());
-    let running = Arc::new(Running {
-        public: server.public_address(),
-        internal: server.internal_address(),
-        node: Arc::clone(server.node()),
-        stop: Arc::clone(&stop),
-    });
-    scope("test", async |s| {
-        s.spawn("server", async move { server.run(stop.notified()).await });
-        test(Arc::clone(&running)).await;
-        running.stop.notify_one();
-        Ok::<_, Cancelled>(())
-    })
-    .await
-    .unwrap_or_else(|error| panic!("{error}"));
+    // Outside of the future, and boxed: the settings are large.
+    let bound = Box::pin(Server::bind(config, true));
+    async move {
+        let server = bound.await.unwrap_or_else(|error| panic!("{error}"));
+        let stop = Arc::new(Notify::new());
+        let running = Arc::new(Running {
+            public: server.public_address(),
+            internal: server.internal_address(),
+            grpc: server.grpc_address(),
+            uni_grpc: server.uni_grpc_address(),
+            node: Arc::clone(server.node()),
+            stop: Arc::clone(&stop),
+        });
+        scope("test", async |s| {
+            s.spawn("server", async move { server.run(stop.notified()).await });
+            Box::pin(test(Arc::clone(&running))).await;
+            running.stop.notify_one();
+            Ok::<_, Cancelled>(())
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{error}"));
+    }
 }
 
 impl Running {
@@ -157,14 +167,14 @@ pub(crate) async fn send(server: SocketAddr, sent: &str) -> TcpStream {
 }
 
 /// What comes until the server closes; a reset is an error.
-pub(crate) async fn read_to_end(stream: &mut TcpStream) -> io::Result<String> {
+pub(crate) async fn read_to_end(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<String> {
     let mut answer = Vec::new();
     tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the server closes")?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 /// Reads until `mark` has come, and returns all that has.
-pub(crate) async fn read_until(stream: &mut TcpStream, mark: &str) -> String {
+pub(crate) async fn read_until(stream: &mut (impl AsyncRead + Unpin), mark: &str) -> String {
     let mut answer = Vec::new();
     loop {
         let so_far = String::from_utf8_lossy(&answer);

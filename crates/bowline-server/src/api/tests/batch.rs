@@ -1,6 +1,10 @@
 //! Many calls in one request.
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use super::*;
+use crate::store::testing::ByHand;
 
 #[tokio::test]
 async fn replies_stand_in_the_order_of_the_commands_and_a_failure_stops_nothing() {
@@ -81,4 +85,38 @@ async fn commands_beyond_the_bound_of_the_reply_do_not_run() {
         format!(r#"{{"replies":[{{"publish":{{}}}},{limit},{limit}]}}"#)
     );
     assert_eq!(api.node().stats().publications, 1);
+}
+
+/// Runs a batch on a disk that is written when the batch waits for it: how often that was, and the replies.
+async fn on_disk(commands: &[&str]) -> (usize, String) {
+    let mut disk = ByHand::new();
+    let api = Api::new(Node::new(Arc::new(config()), Arc::new(disk.store.clone())));
+    let body = format!(r#"{{"commands":[{}]}}"#, commands.join(","));
+    let batch = super::super::json::decode(body.as_bytes(), super::super::batch::decoder()).unwrap();
+    let (mut out, mut writes) = (Vec::new(), 0);
+    {
+        let mut run = Box::pin(batch.run(&api, 1 << 20, &mut out));
+        while poll_fn(|cx| Poll::Ready(run.as_mut().poll(cx).is_pending())).await {
+            assert!(writes < 10, "it waits for something else");
+            writes += 1;
+            disk.write();
+        }
+    }
+    (writes, String::from_utf8(out).unwrap())
+}
+
+/// Each waited for a sync of its own, although none depended on another.
+#[tokio::test]
+async fn what_is_published_later_waits_for_the_disk_together() {
+    let publish = r#"{"publish":{"channel":"kept:c","data":1,"delay":60000}}"#;
+    let broadcast = r#"{"broadcast":{"channels":["kept:c","kept:d"],"data":1,"delay":60000}}"#;
+    let (writes, replies) = on_disk(&[publish, broadcast, publish]).await;
+    assert_eq!((writes, replies.matches("\"schedule_id\"").count()), (1, 4), "{replies}");
+}
+
+#[tokio::test]
+async fn what_takes_the_place_of_another_waits_until_that_is_kept() {
+    let named = r#"{"publish":{"channel":"kept:c","data":1,"delay":60000,"schedule_id":"one"}}"#;
+    let (writes, replies) = on_disk(&[named, named]).await;
+    assert_eq!((writes, replies.matches("\"schedule_id\":\"one\"").count()), (2, 2), "{replies}");
 }

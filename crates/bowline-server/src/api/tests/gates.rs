@@ -14,7 +14,7 @@ async fn the_key_comes_before_the_http_method_and_that_before_the_path() {
         (Method::POST, "/api/", &with, 404),
         (Method::POST, "/api/publish/", &with, 404),
         (Method::POST, "/elsewhere", &with, 404),
-        (Method::POST, "/api/map_publish", &with, 404),
+        (Method::POST, "/api/send_push_notification", &with, 404),
         (Method::POST, "/api/info", &without, 401),
         // The body is looked at last.
         (Method::POST, "/api/info", &with, 400),

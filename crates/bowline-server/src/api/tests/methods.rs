@@ -1,5 +1,8 @@
 //! Each method: what it takes, what it answers, and how it fails.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
 use super::*;
 
 /// Runs requests one after the other and compares each answer.
@@ -324,6 +327,63 @@ async fn disconnect_closes_the_connections_it_names() {
 }
 
 #[tokio::test]
+async fn data_in_base64_is_nested_no_deeper_than_data() {
+    let b64 =
+        |data: String| format!(r#"{{"channel":"binary:c","b64data":"{}"}}"#, BASE64_STANDARD.encode(data));
+    let deep = |open: &str, close: &str| format!("{}{}", open.repeat(129), close.repeat(129));
+    check(&api(), &[("publish", &b64(deep("[", "]")), BAD_REQUEST)]).await;
+    // Not JSON, so that nobody decodes it.
+    assert!(ok(&api(), "publish", &b64(deep("[", ""))).await.starts_with(r#"{"result":{"offset":1"#));
+}
+
+#[tokio::test]
+async fn subscribe_gives_what_it_is_asked_for_and_wants_a_user() {
+    let api = api();
+    let client = connect(&api, "u", "one");
+    let body = r#"{"user":"u","channel":"kept:d","b64data":"eyJ4IjoxfQ==","info":{"of":"d"},
+        "override":{"presence":{"value":false}},"expire_at":null}"#;
+    assert_eq!(ok(&api, "subscribe", body).await, DONE);
+    let mut frames = Vec::new();
+    client.outbox.drain(&mut frames).await;
+    let push = String::from_utf8(frames[0].payload().to_vec()).unwrap();
+    assert!(push.starts_with(r#"{"push":{"channel":"kept:d","subscribe":{"#), "{push}");
+    assert!(push.contains(r#""data":{"x":1}"#), "{push}");
+    assert_eq!(ok(&api, "presence", r#"{"channel":"kept:d"}"#).await, r#"{"result":{"presence":{}}}"#);
+    let expired = r#"{"error":{"code":110,"message":"expired"}}"#;
+    check(
+        &api,
+        &[
+            ("subscribe", r#"{"channel":"kept:d"}"#, BAD_REQUEST),
+            ("subscribe", r#"{"user":"u","channel":"none:d"}"#, UNKNOWN_CHANNEL),
+            ("subscribe", r#"{"user":"u","channel":"kept:e","b64info":"?"}"#, BAD_REQUEST),
+            ("subscribe", r#"{"user":"u","channel":"kept:e","expire_at":-5}"#, expired),
+            ("subscribe", r#"{"user":"nobody","channel":"kept:d"}"#, DONE),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn refresh_ends_what_has_expired_and_leaves_the_rest() {
+    for (fields, is_closed) in [
+        (r#""user":"u","expired":true"#, true),
+        (r#""user":"u","expire_at":1"#, true),
+        (r#""user":"u","expire_at":-1"#, true),
+        (r#""user":"u","expire_at":99999999999"#, false),
+        (r#""user":"u""#, false),
+        (r#""user":"v","expired":true"#, false),
+        (r#""user":"u","client":"two","expired":true"#, false),
+    ] {
+        let api = api();
+        let client = connect(&api, "u", "one");
+        assert_eq!(ok(&api, "refresh", &format!("{{{fields}}}")).await, DONE, "{fields}");
+        let code = client.outbox.disconnect().map(|reason| reason.code);
+        assert_eq!(code, is_closed.then_some(3005), "{fields}");
+    }
+    check(&api(), &[("refresh", r#"{"expired":true}"#, BAD_REQUEST)]).await;
+}
+
+#[tokio::test]
 async fn methods_with_nothing_behind_them_say_so() {
     let not_found = r#"{"error":{"code":104,"message":"not found"}}"#;
     check(
@@ -331,8 +391,8 @@ async fn methods_with_nothing_behind_them_say_so() {
         &[
             ("rpc", r#"{"method":"any","params":{}}"#, not_found),
             ("rpc", "{}", BAD_REQUEST),
-            ("subscribe", r#"{"user":"u","channel":"kept:c"}"#, NOT_AVAILABLE),
-            ("refresh", r#"{"user":"u","expire_at":1}"#, NOT_AVAILABLE),
+            ("map_publish", "{}", NOT_AVAILABLE),
+            ("shared_poll_publish", r#"{"channel":"kept:c"}"#, NOT_AVAILABLE),
         ],
     )
     .await;

@@ -99,8 +99,9 @@ fn connect(api: &Api, user: &str, client: &str) -> Client {
     let session = Session::new(format!("session of {client}"));
     let connection = Connection::new(Arc::clone(&info), session, outbox.clone());
     let registration = Registration::new(api.node(), connection).unwrap();
+    registration.connection().held().open();
     let role = Role { is_present: true, ..Role::default() };
-    let membership = Membership::begin(api.node(), "kept:c", info, role, &outbox);
+    let membership = Membership::begin(api.node(), "kept:c", info, role, Default::default(), &outbox);
     membership.go_live(None, None).unwrap();
     Client { outbox, membership, _registration: registration }
 }

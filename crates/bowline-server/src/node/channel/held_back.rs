@@ -18,7 +18,11 @@ pub(super) struct HeldBack {
 
 #[derive(Debug)]
 pub(super) enum Held {
-    Publication { frame: Frame, position: Option<Position> },
+    /// Without a frame, the member's filter did not let it through.
+    Publication {
+        frame: Option<Frame>,
+        position: Option<Position>,
+    },
     Event(Frame),
 }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bowline_protocol::{ClientInfo, Disconnect, Push, UnsubscribeCode};
+use bowline_protocol::{ClientInfo, Disconnect, Payload, Push, UnsubscribeCode};
 use bowline_store::{Epoch, Position};
 
 use super::held_back::{Held, HeldBack};
 use super::{Channel, LostPosition, Member};
+use crate::node::forms::{Forms, Shape};
 use crate::node::frame::Frame;
 use crate::node::outbox::{Outbox, PushError};
 use crate::node::stats::{Counters, Refusal, Tally};
@@ -23,6 +24,12 @@ pub(crate) struct State {
     epoch: Option<Epoch>,
     /// Members that hear of joining and leaving.
     listeners: usize,
+    /// Members that negotiated deltas.
+    delta_members: usize,
+    /// The data of the last publication, while there are such members: invariant 6.
+    previous: Option<Payload>,
+    /// Publications that have their place and are not delivered yet.
+    undelivered: usize,
     /// Invariant 5.
     is_removed: bool,
 }
@@ -40,13 +47,78 @@ enum Phase {
     /// The subscription is not answered yet: invariant 2.
     Pending(Box<HeldBack>),
     /// Frames go to the queue; `next` is the offset to come for a positioned member, 0 for others.
-    Live { next: u64 },
+    Live { next: u64, chain: Chain, is_filtered: bool },
+}
+
+/// What a live member can do with a delta.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chain {
+    /// Nothing: it did not negotiate deltas.
+    Off,
+    /// Nothing yet: it takes the next publication whole.
+    Broken,
+    /// It has the last publication.
+    Whole,
+}
+
+impl Chain {
+    fn shape(self) -> Shape {
+        match self {
+            Self::Off => Shape::Plain,
+            Self::Broken => Shape::Whole,
+            Self::Whole => Shape::Delta,
+        }
+    }
+
+    /// After a publication that the member got, or did not.
+    fn follow(&mut self, is_sent: bool) {
+        if *self != Self::Off {
+            *self = if is_sent { Self::Whole } else { Self::Broken };
+        }
+    }
+}
+
+impl Seat {
+    /// In what shape the member takes `forms`; `None` if its filter does not let it through.
+    fn shape(&self, forms: &Forms) -> Option<Shape> {
+        let intake = &self.member.intake;
+        let (shape, is_filtered) = match &self.phase {
+            // What comes next is not known to follow what it has: what is held back goes whole.
+            Phase::Pending(_) if intake.takes_delta => (Shape::Whole, intake.filter.is_some()),
+            Phase::Pending(_) => (Shape::Plain, intake.filter.is_some()),
+            // Here the member itself is not looked at: it would be a further cache line for each.
+            Phase::Live { chain, is_filtered, .. } => (chain.shape(), *is_filtered),
+        };
+        let filter = if is_filtered { intake.filter.as_ref() } else { None };
+        let passes = filter.zip(forms.publication()).is_none_or(|(filter, p)| filter.matches(&p.tags));
+        passes.then_some(shape)
+    }
 }
 
 impl State {
-    /// Whether nobody is there; the table then forgets the channel.
+    /// Whether nobody is there and nothing is on its way; the table then forgets the channel.
     pub(crate) fn is_vacant(&self) -> bool {
+        self.members.is_empty() && self.undelivered == 0
+    }
+
+    /// Whether there is nobody to deliver to.
+    pub(crate) fn is_empty(&self) -> bool {
         self.members.is_empty()
+    }
+
+    /// Whether publications have their place and are not delivered yet: what comes next goes behind them.
+    pub(crate) fn awaits_delivery(&self) -> bool {
+        self.undelivered > 0
+    }
+
+    /// Notes that one more publication went into the channel's line.
+    pub(crate) fn await_delivery(&mut self) {
+        self.undelivered += 1;
+    }
+
+    /// Notes that one came out of it.
+    pub(crate) fn has_delivered(&mut self) {
+        self.undelivered = self.undelivered.saturating_sub(1);
     }
 
     /// Marks the channel as gone from the table; it is vacant.
@@ -66,6 +138,7 @@ impl State {
             self.members.reserve_exact(1);
         }
         self.listeners += usize::from(member.role.listens);
+        self.delta_members += usize::from(member.intake.takes_delta);
         member.slot.store(self.members.len(), Ordering::Relaxed);
         let phase = Phase::Pending(Box::default());
         self.members.push(Seat { member: Arc::clone(member), outbox, phase });
@@ -87,7 +160,10 @@ impl State {
         let Phase::Pending(held_back) = &seat.phase else { return Err(LostPosition) };
         // Looked at first: a subscription that fails leaves no trace, so nothing may be in the queue yet.
         let mut next = held_back.check(start.as_ref())?;
-        let Phase::Pending(held_back) = std::mem::replace(&mut seat.phase, Phase::Live { next: 0 }) else {
+        let mut chain = if member.intake.takes_delta { Chain::Broken } else { Chain::Off };
+        let is_filtered = member.intake.filter.is_some();
+        let live = Phase::Live { next: 0, chain, is_filtered };
+        let Phase::Pending(held_back) = std::mem::replace(&mut seat.phase, live) else {
             return Err(LostPosition);
         };
 
@@ -99,21 +175,24 @@ impl State {
             match held {
                 Held::Event(frame) => push_event(&seat.outbox, frame, counters),
                 Held::Publication { position: Some(position), .. } if next != 0 && position.offset < next => {
+                    // By recovery: what the member has is that, or what follows.
+                    chain.follow(false);
                     tally.refused(Refusal::AlreadySeen);
                 }
                 Held::Publication { frame, position } => {
                     if next != 0 && position.is_some() {
                         next += 1;
                     }
+                    chain.follow(frame.is_some());
                     push_publication(&seat.outbox, frame, &mut tally);
                 }
             }
         }
         drop(tally);
-        seat.phase = Phase::Live { next };
+        seat.phase = Phase::Live { next, chain, is_filtered };
 
         counters.subscriptions.increment();
-        channel.live.fetch_add(1, Ordering::Relaxed);
+        channel.enter();
         if let Some(start) = start {
             self.enter_epoch(channel, &start.epoch, Some(member), counters);
         }
@@ -128,29 +207,45 @@ impl State {
     pub(crate) fn deliver(
         &mut self,
         channel: &Channel,
-        frame: &Frame,
+        forms: &mut Forms,
+        makes_delta: bool,
         position: Option<&Position>,
         counters: &Counters,
     ) {
         if let Some(position) = position {
             self.enter_epoch(channel, &position.epoch, None, counters);
         }
+        if self.delta_members > 0 {
+            let data = forms.publication().map(|publication| publication.data.clone());
+            let previous = std::mem::replace(&mut self.previous, data);
+            forms.set_base(previous.filter(|_| makes_delta));
+        }
         let mut lost = Vec::new();
         let mut tally = counters.accept(self.members.len());
         for (slot, seat) in self.members.iter_mut().enumerate() {
+            let frame = seat.shape(forms).map(|shape| forms.shaped(seat.outbox.wire(), shape)).transpose();
+            let Ok(frame) = frame else {
+                // Of this encoding nobody can be told; the others get it.
+                tally.refused(Refusal::Inexpressible);
+                seat.outbox.close(Disconnect::INAPPROPRIATE_PROTOCOL);
+                continue;
+            };
             match (&mut seat.phase, position) {
                 (Phase::Pending(held_back), _) => {
-                    let held = Held::Publication { frame: frame.clone(), position: position.cloned() };
+                    let held = Held::Publication { frame, position: position.cloned() };
                     if held_back.hold(held) { tally.deferred() } else { tally.refused(Refusal::PositionLost) }
                 }
-                (Phase::Live { next: 0 }, _) | (Phase::Live { .. }, None) => {
-                    push_publication(&seat.outbox, frame.clone(), &mut tally);
+                (Phase::Live { next: 0, chain, .. }, _) | (Phase::Live { chain, .. }, None) => {
+                    chain.follow(frame.is_some());
+                    push_publication(&seat.outbox, frame, &mut tally);
                 }
-                (Phase::Live { next }, Some(position)) if *next == position.offset => {
+                (Phase::Live { next, chain, .. }, Some(position)) if *next == position.offset => {
                     *next += 1;
-                    push_publication(&seat.outbox, frame.clone(), &mut tally);
+                    chain.follow(frame.is_some());
+                    push_publication(&seat.outbox, frame, &mut tally);
                 }
-                (Phase::Live { next }, Some(position)) if *next > position.offset => {
+                (Phase::Live { next, chain, .. }, Some(position)) if *next > position.offset => {
+                    chain.follow(false);
                     tally.refused(Refusal::AlreadySeen);
                 }
                 (Phase::Live { .. }, Some(_)) => {
@@ -161,15 +256,6 @@ impl State {
         }
         drop(tally);
         self.end_slots(channel, &lost, &UnsubscribeCode::INSUFFICIENT_STATE, counters);
-    }
-
-    /// Accounts for a publication that no member's encoding can carry, and closes their connections.
-    pub(crate) fn refuse_inexpressible(&mut self, counters: &Counters) {
-        let mut tally = counters.accept(self.members.len());
-        tally.refuse_rest(Refusal::Inexpressible);
-        for seat in &self.members {
-            seat.outbox.close(Disconnect::INAPPROPRIATE_PROTOCOL);
-        }
     }
 
     /// Takes `member` away without telling its client, who asked for it or is gone.
@@ -213,11 +299,15 @@ impl State {
 
     /// Whether a live positioned member stands at `top`; a member that is not positioned always does.
     ///
-    /// The caller read `top` under this lock, so that no publication lies between.
+    /// The caller read `top` under this lock, so that no publication lies between; while some are on their way, they may be
+    /// counted in the top and come yet.
     pub(crate) fn stands_at(&mut self, member: &Arc<Member>, top: &Position) -> bool {
+        if self.awaits_delivery() {
+            return true;
+        }
         let epoch_is_same = self.epoch.as_ref().is_none_or(|epoch| *epoch == top.epoch);
         match self.find(member).map(|seat| &seat.phase) {
-            Some(Phase::Live { next }) if *next != 0 => {
+            Some(Phase::Live { next, .. }) if *next != 0 => {
                 epoch_is_same && *next == top.offset.saturating_add(1)
             }
             _ => true,
@@ -247,7 +337,7 @@ impl State {
         }
         if has_changed {
             let is_newest = |seat: &Seat| newest.is_some_and(|member| Arc::ptr_eq(&seat.member, member));
-            let is_positioned = |seat: &Seat| matches!(seat.phase, Phase::Live { next } if next != 0);
+            let is_positioned = |seat: &Seat| matches!(seat.phase, Phase::Live { next, .. } if next != 0);
             let slots: Vec<_> = self
                 .members
                 .iter()
@@ -270,7 +360,7 @@ impl State {
                 continue;
             }
             let push = Push::Unsubscribe { channel: Arc::clone(&channel.name), code: code.clone() };
-            if let Ok(frame) = Frame::push(push, PUSH_BYTES) {
+            if let Ok(frame) = Frame::push(seat.outbox.wire(), &push, PUSH_BYTES) {
                 push_event(&seat.outbox, frame, counters);
             }
         }
@@ -293,13 +383,17 @@ impl State {
             self.members.shrink_to(self.members.len() * 2);
         }
         self.listeners -= usize::from(seat.member.role.listens);
+        self.delta_members -= usize::from(seat.member.intake.takes_delta);
+        if self.delta_members == 0 {
+            self.previous = None;
+        }
         match &seat.phase {
             Phase::Pending(held_back) => {
                 counters.resume(held_back.publications()).refuse_rest(Refusal::NotSubscribed);
             }
             Phase::Live { .. } => {
                 counters.subscriptions.decrement();
-                channel.live.fetch_sub(1, Ordering::Relaxed);
+                channel.leave(&seat.member.info);
                 if seat.member.role.announces {
                     let info = Arc::clone(&seat.member.info);
                     self.announce(Push::Leave { channel: Arc::clone(&channel.name), info }, counters);
@@ -314,14 +408,15 @@ impl State {
         if self.listeners == 0 {
             return;
         }
-        // What a token says about a client is checked JSON; without it there is nothing to tell.
-        let Ok(frame) = Frame::push(push, PUSH_BYTES) else { return };
+        let mut forms = Forms::new(push, PUSH_BYTES);
         for seat in self.members.iter_mut().filter(|seat| seat.member.role.listens) {
+            // What a token says about a client is checked JSON; without it there is nothing to tell.
+            let Ok(frame) = forms.frame(seat.outbox.wire()) else { continue };
             match &mut seat.phase {
                 Phase::Pending(held_back) => {
-                    held_back.hold(Held::Event(frame.clone()));
+                    held_back.hold(Held::Event(frame));
                 }
-                Phase::Live { .. } => push_event(&seat.outbox, frame.clone(), counters),
+                Phase::Live { .. } => push_event(&seat.outbox, frame, counters),
             }
         }
     }
@@ -332,7 +427,8 @@ impl State {
     }
 }
 
-fn push_publication(outbox: &Outbox, frame: Frame, tally: &mut Tally<'_>) {
+fn push_publication(outbox: &Outbox, frame: Option<Frame>, tally: &mut Tally<'_>) {
+    let Some(frame) = frame else { return tally.refused(Refusal::Filtered) };
     match outbox.push(frame) {
         Ok(()) => tally.delivered(),
         Err(PushError::Full) => tally.refused(Refusal::Slow),

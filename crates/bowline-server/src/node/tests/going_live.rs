@@ -124,7 +124,7 @@ fn a_positioned_member_that_would_miss_something_is_told_to_recover() {
     members[0].go_live(Some(before.clone()), None).unwrap();
     members[1].go_live(Some(top.clone()), None).unwrap();
     let role = Role { is_server_side: true, ..Role::default() };
-    let given = Membership::begin(&node, "c", Arc::default(), role, &server_side);
+    let given = Membership::begin(&node, "c", Arc::default(), role, Intake::default(), &server_side);
     given.go_live(Some(before), None).unwrap();
 
     publish(&node, "c", "{}");

@@ -3,7 +3,10 @@
 mod accounting;
 mod api;
 mod delivery;
+mod deltas;
 mod going_live;
+mod late;
+mod wires;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -13,9 +16,9 @@ use std::time::Duration;
 use bowline_protocol::{ClientInfo, CommandResult, Payload, Push, Reply, json};
 use bowline_store::MemoryStore;
 
-use super::channel::Role;
+use super::channel::{Intake, Role};
 use super::membership::Membership;
-use super::{Frame, Node, Outbox, PublishParams};
+use super::{Frame, Node, Outbox, PublishParams, Wire};
 use crate::config::{ChannelOptions, Config, NonZeroDuration};
 
 /// A node whose channels outside namespaces have the options that `change` makes.
@@ -35,7 +38,7 @@ fn params(data: &str) -> PublishParams {
 }
 
 fn publish(node: &Node, channel: &str, data: &str) {
-    node.publish(channel, &params(data)).unwrap();
+    node.publish(channel, &params(data)).now().unwrap();
 }
 
 /// A queue that takes whatever a test puts into it.
@@ -44,7 +47,8 @@ fn roomy() -> Outbox {
 }
 
 fn begin(node: &Arc<Node>, channel: &str, outbox: &Outbox) -> Membership {
-    Membership::begin(node, channel, Arc::new(ClientInfo::default()), Role::default(), outbox)
+    let info = Arc::new(ClientInfo::default());
+    Membership::begin(node, channel, info, Role::default(), Intake::default(), outbox)
 }
 
 /// A member that is live and not positioned.
@@ -57,7 +61,7 @@ fn join(node: &Arc<Node>, channel: &str, outbox: &Outbox) -> Membership {
 /// The answer to a subscribe command.
 fn answer() -> Frame {
     let id = std::num::NonZeroU32::MIN;
-    Frame::reply(&Reply::Result { id, result: CommandResult::Unsubscribe }, 0).unwrap()
+    Frame::reply(Wire::JSON, &Reply::Result { id, result: CommandResult::Unsubscribe }, 0).unwrap()
 }
 
 fn drain(outbox: &Outbox) -> Vec<Frame> {

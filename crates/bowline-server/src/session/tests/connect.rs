@@ -110,9 +110,19 @@ async fn connections_are_limited_per_user_and_for_the_node() {
 #[tokio::test]
 async fn an_emulated_transport_learns_its_session_and_node() {
     let node = node(|_| {});
-    let mut client = Client::over(&node, Transport { name: "sse", is_emulated: true });
+    let mut client = Client::over(&node, Transport::SSE);
     let result = client.ask("connect", json!({})).await;
     assert_eq!(result["node"], node.uid());
     assert_ne!(result["session"], result["client"]);
     assert_eq!(result["session"].as_str().map(str::len), Some(36));
+}
+
+#[tokio::test]
+async fn the_time_of_the_server_is_told_if_it_is_to_be() {
+    let silent = Client::open(&node(|_| {})).ask("connect", json!({})).await;
+    assert_eq!(silent["time"], Value::Null);
+    let node = node(|config| config.client.connect_include_server_time = true);
+    let told = Client::open(&node).ask("connect", json!({})).await;
+    let now = unix_now() as i64 * 1000;
+    assert!((now - 60_000..=now + 60_000).contains(&told["time"].as_i64().unwrap()), "{told}");
 }

@@ -50,7 +50,7 @@ async fn what_cannot_be_decoded_breaks_the_protocol() {
         assert_eq!(client.send(frame).await, Err(Disconnect::BAD_REQUEST), "{frame}");
     }
     let mut client = Client::anonymous(&node).await;
-    assert_eq!(client.session.handle_frame(&[0xff, 0xfe]).await, Err(Disconnect::BAD_REQUEST));
+    assert_eq!(client.session.feed(&[0xff, 0xfe]), Err(Disconnect::BAD_REQUEST));
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn calls_have_no_answer_but_the_ping_that_is_switched_on() {
     let on = node(|config| {
         config.rpc.ping.enabled = true;
         let name = "ns".parse().unwrap();
-        config.rpc.namespaces.push(crate::config::RpcNamespace { name });
+        config.rpc.namespaces.push(crate::config::RpcNamespace { name, options: Default::default() });
     });
     let mut client = Client::anonymous(&on).await;
     assert_eq!(client.ask("rpc", json!({"method": "ping"})).await, json!({"data": {}}));

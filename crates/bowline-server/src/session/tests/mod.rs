@@ -1,18 +1,25 @@
 //! The protocol without a socket: commands in as text, replies and pushes out of the queue.
 
+mod by_server;
+mod committing;
 mod connect;
 mod history;
 mod lifecycle;
+mod personal;
 mod presence;
 mod publish;
 mod recovery;
 mod refresh;
+mod rights;
 mod server_side;
 mod subscribe;
 mod timers;
+mod unidirectional;
 mod unsubscribe;
+mod waiting;
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -105,9 +112,13 @@ impl Client {
         client
     }
 
-    /// Sends one frame as it is written.
+    /// Sends one frame as it is written, and waits until nothing waits.
     async fn send(&mut self, frame: &str) -> Result<(), Disconnect> {
-        self.session.handle_frame(frame.as_bytes()).await
+        self.session.feed(frame.as_bytes())?;
+        while self.session.waits() {
+            poll_fn(|cx| self.session.poll_waiting(cx)).await?;
+        }
+        Ok(())
     }
 
     /// Sends one command.
@@ -171,5 +182,5 @@ impl Client {
 /// Publishes through the server API.
 fn publish(node: &Node, channel: &str, data: Value) {
     let data = Payload::from_json(data.to_string()).unwrap();
-    node.publish(channel, &PublishParams { data, ..PublishParams::default() }).expect("published");
+    node.publish(channel, &PublishParams { data, ..PublishParams::default() }).now().expect("published");
 }

@@ -141,7 +141,7 @@ async fn data_no_json_message_can_carry_closes_json_clients() {
     let mut client = Client::anonymous(&node).await;
     client.ask("subscribe", json!({"channel": "a"})).await;
     let data = Payload::opaque(&b"\xff not JSON"[..]);
-    node.publish("a", &PublishParams { data, ..PublishParams::default() }).unwrap();
+    node.publish("a", &PublishParams { data, ..PublishParams::default() }).now().unwrap();
     assert_eq!(client.outbox.disconnect(), Some(Disconnect::INAPPROPRIATE_PROTOCOL));
     let deliveries = node.stats().deliveries;
     assert_eq!((deliveries.accepted, deliveries.refused["inexpressible"]), (1, 1));

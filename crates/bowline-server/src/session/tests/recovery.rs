@@ -97,7 +97,7 @@ async fn a_recovery_is_never_partial() {
         assert_not_recovered(&result, 9);
     }
     assert_eq!(recovered(&recover(&mut Client::anonymous(&node).await, 6, &epoch).await), [7, 8, 9]);
-    node.history_remove("a").unwrap();
+    drop(node.history_remove("a").unwrap());
     assert_not_recovered(&recover(&mut Client::anonymous(&node).await, 8, &epoch).await, 9);
     assert_eq!(recovered(&recover(&mut Client::anonymous(&node).await, 9, &epoch).await), [0_u64; 0]);
 }
@@ -141,7 +141,7 @@ async fn cache_recovery_brings_the_latest_alone() {
         assert_eq!(recovered(&recover(&mut client, offset, known).await), [5], "{offset} {known}");
     }
     assert_eq!(recovered(&recover(&mut Client::anonymous(&node).await, 5, &start).await), [0_u64; 0]);
-    node.history_remove("a").unwrap();
+    drop(node.history_remove("a").unwrap());
     assert_not_recovered(&recover(&mut Client::anonymous(&node).await, 3, &start).await, 5);
 }
 
@@ -151,9 +151,62 @@ async fn publications_that_are_not_kept_reach_positioned_clients_too() {
     let mut client = Client::anonymous(&node).await;
     client.ask("subscribe", json!({"channel": "a"})).await;
     let data = Payload::from_json("0").unwrap();
-    node.publish("a", &PublishParams { data, skip_history: true, ..PublishParams::default() }).unwrap();
+    node.publish("a", &PublishParams { data, skip_history: true, ..PublishParams::default() }).now().unwrap();
     publish_numbers(&node, 1..=1);
     let pushes = client.pushes();
     assert!(pushes[0]["pub"].get("offset").is_none());
     assert_eq!(pushes[1]["pub"]["offset"], 1);
+}
+
+fn caching(options: &mut ChannelOptions) {
+    recovering(options);
+    options.force_recovery_mode = RecoveryMode::Cache;
+    options.auto_cache_recover = true;
+}
+
+#[tokio::test]
+async fn with_automatic_cache_recovery_the_latest_comes_unasked_and_with_every_subscription() {
+    let node = node_with(caching);
+    let mut client = Client::anonymous(&node).await;
+    let result = client.ask("subscribe", json!({"channel": "a"})).await;
+    assert!(result.get("publications").is_none(), "there is none yet: {result}");
+    client.ask("unsubscribe", json!({"channel": "a"})).await;
+
+    publish_numbers(&node, 1..=3);
+    for _ in 0..2 {
+        let result = client.ask("subscribe", json!({"channel": "a"})).await;
+        assert_eq!((&result["recovered"], result.get("was_recovering")), (&json!(true), None), "{result}");
+        assert_eq!(
+            (&result["publications"][0]["data"], &result["publications"][0]["offset"]),
+            (&json!(3), &json!(3))
+        );
+        client.ask("unsubscribe", json!({"channel": "a"})).await;
+    }
+    // Who says that it has the latest is not told it again.
+    let result = recover(&mut client, 3, &epoch(&node)).await;
+    assert_eq!(recovered(&result), [0_u64; 0]);
+    publish_numbers(&node, 4..=4);
+    assert_eq!(client.publications(), [4], "live behind the answer");
+}
+
+#[tokio::test]
+async fn a_server_side_subscription_brings_the_latest_with_the_connect_answer() {
+    let node = node_with(caching);
+    publish_numbers(&node, 1..=2);
+    let mut client = Client::open(&node);
+    let claims = json!({"sub": "42", "channels": ["a"]});
+    let result = client.ask("connect", json!({"token": token(claims)})).await;
+    assert_eq!(result["subs"]["a"]["publications"][0]["data"], 2, "{result}");
+}
+
+#[tokio::test]
+async fn automatic_cache_recovery_does_nothing_where_streams_are_recovered() {
+    let node = node_with(|options| {
+        caching(options);
+        options.force_recovery_mode = RecoveryMode::Stream;
+    });
+    publish_numbers(&node, 1..=3);
+    let mut client = Client::anonymous(&node).await;
+    let result = client.ask("subscribe", json!({"channel": "a"})).await;
+    assert!(result.get("publications").is_none() && result["offset"] == 3, "{result}");
 }

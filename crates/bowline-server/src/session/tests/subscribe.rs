@@ -300,3 +300,26 @@ async fn the_answer_comes_before_the_own_join_and_the_first_publication() {
     assert_eq!(received[2], json!({"push": {"channel": "a", "pub": {"data": 1}}}));
     assert_eq!(received.len(), 3);
 }
+
+#[tokio::test]
+async fn a_client_may_filter_by_tags_where_the_channel_lets_it() {
+    let node = node(|config| {
+        config.channel.without_namespace.allow_tags_filter = true;
+        add_namespace(config, "plain", |options| {
+            options.allow_subscribe_for_client = true;
+            options.allow_subscribe_for_anonymous = true;
+        });
+    });
+    let filtered = |channel: &str, cmp: &str| json!({"channel": channel, "tf": {"key": "kind", "cmp": cmp, "val": "goal"}});
+    let mut client = Client::anonymous(&node).await;
+    assert_eq!(client.error("subscribe", filtered("plain:a", "eq")).await, 107);
+    assert_eq!(client.error("subscribe", filtered("a", "about")).await, 107);
+    assert!(node.channels("").is_empty());
+    client.ask("subscribe", filtered("a", "eq")).await;
+    for kind in ["foul", "goal"] {
+        let data = Payload::from_json(json!(kind).to_string()).unwrap();
+        let tags = [("kind".to_owned(), kind.to_owned())].into();
+        node.publish("a", &PublishParams { data, tags, ..PublishParams::default() }).now().unwrap();
+    }
+    assert_eq!(client.publications(), [json!("goal")]);
+}

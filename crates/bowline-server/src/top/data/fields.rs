@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-/// The longest text that is kept, in characters. No line of a terminal shows more.
-const MAX_CHARS: usize = 1_000;
+use crate::top::words::clean;
 
 /// Lines of [`outline`], and how deep it goes.
 const MAX_LINES: usize = 500;
@@ -81,17 +80,6 @@ pub(crate) fn plain(value: &Value) -> String {
     }
 }
 
-/// Text without control characters and without those that turn the direction of writing (invariant 1).
-pub(crate) fn clean(text: &str) -> String {
-    let harmless = |c: char| match c {
-        '\n' | '\t' | '\r' => ' ',
-        c if c.is_control() => '\u{fffd}',
-        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-        c => c,
-    };
-    text.chars().take(MAX_CHARS).map(harmless).collect()
-}
-
 /// `high_water_items` as people write it.
 fn words(name: &str) -> String {
     clean(name).replace('_', " ")
@@ -156,13 +144,6 @@ mod tests {
         assert_eq!((fields.some_number("age_ms"), fields.number("polls")), (None, 0));
         assert!(fields.list("tasks", |_| ()).is_empty() && fields.some_text("closed").is_none());
         assert_eq!(Fields(&json!([1])).inside("a").inside("b").text("c"), "");
-    }
-
-    #[test]
-    fn a_name_cannot_move_the_cursor() {
-        let said = clean("evil\u{1b}[2J\r\n\u{202e}name");
-        assert_eq!(said, "evil\u{fffd}[2J  \u{fffd}name");
-        assert_eq!(clean(&"x".repeat(5_000)).len(), MAX_CHARS);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::fields::{Fields, clean, plain};
+use super::fields::{Fields, plain};
+use crate::top::words::clean;
 
 /// An alert that stands.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::Queue;
-use super::fields::{Fields, clean};
+use super::fields::Fields;
+use crate::top::words::clean;
 
 /// What is known of the whole process.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,6 +73,11 @@ pub(crate) struct Task {
     pub(crate) state: State,
     pub(crate) polls: u64,
     pub(crate) busy_ms: Option<u64>,
+    /// How long ago its last poll ended.
+    pub(crate) idle_ms: Option<u64>,
+    pub(crate) future_bytes: Option<u64>,
+    /// Of a supervised child: which of its lives this is.
+    pub(crate) generation: Option<u64>,
     pub(crate) is_cancelled: bool,
     pub(crate) below: Below,
 }
@@ -237,7 +243,10 @@ impl Task {
             age_ms: fields.number("age_ms"),
             state: State::read(fields.value("state")),
             polls: fields.number("polls"),
-            busy_ms: fields.some_number("busy_ms"),
+            busy_ms: fields.inside("poll_times").some_number("busy_us").map(|busy| busy / 1_000),
+            idle_ms: fields.some_number("idle_ms"),
+            future_bytes: fields.some_number("future_bytes"),
+            generation: fields.some_number("generation"),
             is_cancelled: fields.is_true("cancelled"),
             below,
         }

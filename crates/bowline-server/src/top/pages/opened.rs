@@ -27,8 +27,18 @@ pub(super) fn table(model: &Model, key: &Key) -> Table {
 }
 
 /// Parts of a task's page that have a form of their own here.
-const SHOWN: [&str; 9] =
-    ["task", "above", "cancelled", "waits_for", "holds", "queues", "channels", "tree", "names"];
+const SHOWN: [&str; 10] = [
+    "task",
+    "above",
+    "cancelled",
+    "waits_for",
+    "explanation",
+    "holds",
+    "queues",
+    "channels",
+    "tree",
+    "names",
+];
 
 struct Lines<'m> {
     model: &'m Model,
@@ -103,7 +113,11 @@ impl Lines<'_> {
         let what = if task.wait().is_some() { "waits" } else { "does" };
         self.field(what, &format!("{state}{since}"));
         let busy = task.busy_ms.map(|busy| format!(", busy for {} in all", short(busy))).unwrap_or_default();
-        self.field("polled", &format!("{} times{busy}", grouped(task.polls)));
+        let last = task.idle_ms.map(|idle| format!(", last {} ago", short(idle))).unwrap_or_default();
+        self.field("polled", &format!("{} times{last}{busy}", grouped(task.polls)));
+        let bytes = task.future_bytes.map(|bytes| format!("{} bytes", grouped(bytes)));
+        let life = task.generation.map(|life| format!("life {} of a supervised child", grouped(life)));
+        self.field("future", &bytes.into_iter().chain(life).collect::<Vec<_>>().join("; "));
         if task.is_cancelled {
             let why = page.and_then(|page| page.some_text("cancelled"));
             self.field("cancelled", &why.unwrap_or_else(|| "it was asked to stop".to_owned()));
@@ -114,6 +128,9 @@ impl Lines<'_> {
             self.waited_for(on, told);
         }
         let Some(page) = page else { return self.below(&task.below) };
+        if let Some(why) = page.value("explanation") {
+            self.told("whether it can go on", why);
+        }
         let held = page.list("holds", Resource::read);
         for resource in &held {
             self.head(&format!(

@@ -142,7 +142,8 @@ fn pages(at: u64) -> Value {
                      "place": "crates/shop/src/orders/mod.rs:99", "for_ms": 31_000, "why": ["`check the stock` #22 is in it"]}]}]}],
         "opened": {"task": {"id": 21, "name": "packer", "path": "main/packer", "kind": "task",
                 "place": "crates/shop/src/orders/mod.rs:42", "age_ms": 3_700_000,
-                "state": waiting("lock", 40, 31_000), "polls": 1_234_567, "busy_ms": 5_120},
+                "state": waiting("lock", 40, 31_000), "polls": 1_234_567, "poll_times": {"busy_us": 5_120_000},
+                "idle_ms": 31_000, "future_bytes": 1_264, "generation": 3},
             "above": [{"id": 10, "name": "main", "kind": "task", "place": "src/main.rs:7"}],
             "cancelled": null, "channels": [], "names": {"22": "main/clerk/check the stock"},
             "waits_for": {"resource": {"id": 40, "kind": "mutex", "name": "ledger", "place": "crates/shop/src/bank.rs:9",
@@ -156,7 +157,7 @@ fn pages(at: u64) -> Value {
             "queues": [queue(32, "parcels", 3, 8, 4_000 + at)],
             "tree": {"tasks": 1, "blocking": 0, "roots": [{"id": 60, "name": "boxes", "kind": "group", "place": "x.rs:1",
                 "tasks": [task(61, "fold a box", is("running"), 20, 3)]}]},
-            "explanation": {"verdict": "dead", "because": ["`ledger` is held by task 22", "task 22 waits to write `stock`, which this task reads"]}},
+            "explanation": {"is": "waiting", "because": ["`ledger` is held by task 22", "task 22 waits to write `stock`, which this task reads"]}},
     })
 }
 
