@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bowline_examples::{demo_wanted, listen, port_or};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
@@ -27,6 +29,8 @@ mod demo;
 
 /// Mails that may wait. At one mail a second they fit into [`SHUTDOWN_TIMEOUT`].
 const QUEUED_MAILS: usize = 16;
+/// A sign-up that takes longer, because its client does not send what it announced, is answered with 408.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// A conversation with the mail server that takes longer is given up.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the signal to the end, whatever happens.
@@ -101,10 +105,16 @@ async fn serve(
     });
     // The router must own the only sender: a clone kept here would keep the mailer, and us, for ever.
     let app = Router::new().route("/signup", post(sign_up)).with_state(mails);
+    let app = app.layer(from_fn(under_a_deadline));
     let served = axum::serve(listener, app).with_graceful_shutdown(stop).await;
     let sent = mailer.await.context("the mailer panicked")?;
     served?;
     Ok(sent)
+}
+
+async fn under_a_deadline(request: Request, next: Next) -> Response {
+    let answer = timeout(REQUEST_TIMEOUT, next.run(request)).await;
+    answer.unwrap_or_else(|_late| StatusCode::REQUEST_TIMEOUT.into_response())
 }
 
 async fn sign_up(State(mails): State<mpsc::Sender<Mail>>, to: String) -> StatusCode {

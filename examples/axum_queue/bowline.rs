@@ -1,11 +1,12 @@
 //! A sign-up form over axum that sends its e-mails from a bounded queue in the background.
 //!
-//! Shown: a full queue refuses at once (503) instead of growing; Ctrl-C stops accepting, lets requests finish, sends what
-//! was accepted, and only then returns.
+//! Shown: a full queue refuses at once (503) instead of growing; a request that takes too long is answered (408) and gone;
+//! Ctrl-C stops accepting, lets requests finish, sends what was accepted, and only then returns.
 //!
 //! What the bare form lacks: the order of the end is not written down anywhere here. axum lets go of its senders when the
 //! last request is answered, that ends the mailer's loop, and the scope waits for the mailer. A mailer that panics or fails
-//! stops the server instead of leaving a queue that nobody empties. A drain that takes too long ends with exit code 3 and a
+//! stops the server instead of leaving a queue that nobody empties. What a handler calls has the request's deadline without
+//! being told, and a task that it spawns as well. A drain that takes too long ends with exit code 3 and a
 //! report that names the mailer. The queue's depth and refusals are in `bowline::tree()` without a line of code.
 
 use std::future::Future;
@@ -15,8 +16,10 @@ use std::time::Duration;
 
 use anyhow::bail;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bowline::{Bound, FreeTx, Overflow, draining, scope, timeout};
 use bowline_examples::{demo_wanted, listen, port_or};
@@ -27,6 +30,8 @@ mod demo;
 
 /// Mails that may wait. At one mail a second they fit into the 24 s that a shutdown leaves for draining.
 const QUEUED_MAILS: usize = 16;
+/// A sign-up that takes longer, because its client does not send what it announced, is answered with 408.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// A conversation with the mail server that takes longer is given up.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -76,10 +81,16 @@ async fn serve(
         });
         // axum keeps its state in tasks of its own: from here on nobody can say who holds these senders.
         let app = Router::new().route("/signup", post(sign_up)).with_state(mails.free());
+        let app = app.layer(from_fn(under_a_deadline));
         axum::serve(listener, app).with_graceful_shutdown(stop).await?;
         Ok(sent.await?)
     })
     .await
+}
+
+async fn under_a_deadline(request: Request, next: Next) -> Response {
+    let answer = timeout(REQUEST_TIMEOUT, next.run(request)).await;
+    answer.unwrap_or_else(|_late| StatusCode::REQUEST_TIMEOUT.into_response())
 }
 
 async fn sign_up(State(mails): State<FreeTx<Mail>>, to: String) -> StatusCode {

@@ -2,12 +2,13 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use bowline::{Either, race};
 use bowline_examples::{accept, listen, request, stop_switch};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 
 use super::{QUEUED_MAILS, serve};
@@ -28,6 +29,16 @@ where
         peer.write_all(b"250 ok\n").await?;
         peer.flush().await?;
     }
+}
+
+/// Announces more than it sends; returns the answer.
+async fn half_a_request(to: SocketAddr) -> std::io::Result<String> {
+    let mut socket = TcpStream::connect(to).await?;
+    let head = b"POST /signup HTTP/1.1\r\nHost: here\r\nContent-Length: 15\r\nConnection: close\r\n\r\n";
+    socket.write_all(&[head, &b"ann@"[..]].concat()).await?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 /// Runs `serve` against a mail server that hangs: the queue fills, a sign-up is refused; then the program is told to stop,
@@ -54,6 +65,8 @@ pub(crate) async fn run() -> anyhow::Result<()> {
         }
         assert_eq!(sign_up("one too many".into()).await?.0, 503);
         println!("{QUEUED_MAILS} mails wait, the next sign-up got 503; stopping");
+        assert!(half_a_request(address).await?.starts_with("HTTP/1.1 408"));
+        println!("a client that sent half of its request got 408");
         drop(stop);
         recovered.add_permits(1 + QUEUED_MAILS);
         anyhow::Ok(())

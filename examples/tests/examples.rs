@@ -39,11 +39,14 @@ programs! {
     "../worker_pool/bare_tokio.rs" as worker_pool_bare;
     "../nightly/bowline.rs" as nightly;
     "../nightly/bare_tokio.rs" as nightly_bare;
+    "../price_feed/bowline.rs" as price_feed;
+    "../thumbnails/bowline.rs" as thumbnails;
+    "../nats_consumer/bowline.rs" as nats_consumer;
 }
 
 /// Starts the program, waits until it says what to try, interrupts it, and expects it to end by itself.
 async fn ends_at_ctrl_c(name: &str) -> Result<()> {
-    const TIME_TO_END: Duration = Duration::from_secs(5);
+    const TIME_TO_END: Duration = Duration::from_secs(30);
     // Cargo builds examples beside the tests' folder; a run of this test alone (`--test examples`) does not.
     let deps = std::env::current_exe()?;
     let program =
@@ -91,4 +94,5 @@ end_at_ctrl_c! {
     worker_pool_bare_ends_at_ctrl_c: "worker_pool_bare";
     nightly_ends_at_ctrl_c: "nightly";
     nightly_bare_ends_at_ctrl_c: "nightly_bare";
+    price_feed_ends_at_ctrl_c: "price_feed";
 }

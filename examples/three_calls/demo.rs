@@ -89,7 +89,7 @@ impl Servers {
 
 /// Asks for the page once: two parts are there, the third says why not, and no call and no socket is left.
 pub(crate) async fn run() -> Result<()> {
-    const DEADLINE: Duration = Duration::from_millis(500);
+    const DEADLINE: Duration = Duration::from_secs(3);
     let (servers, upstreams) = Servers::bind().await?;
     let asked = async {
         let parts = page(upstreams, DEADLINE).await?;

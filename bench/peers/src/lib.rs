@@ -20,13 +20,16 @@ pub mod child;
 pub mod collect;
 #[cfg(feature = "peers")]
 pub mod fanout;
+pub mod knowing;
 #[cfg(feature = "peers")]
 pub mod lease;
 pub mod measure;
 pub mod memory;
+pub mod onlookers;
 pub mod parked;
 #[cfg(feature = "peers")]
 pub mod pipeline;
+pub mod polls;
 #[cfg(feature = "peers")]
 pub mod pool;
 pub mod profile;
@@ -46,6 +49,7 @@ pub fn run(allocator: &str) -> std::process::ExitCode {
         ["memory"] => memory::report(allocator),
         ["cancel"] => cancel::report(allocator),
         ["collect"] => collect::report(allocator),
+        ["knowing"] => knowing::report(allocator),
         #[cfg(feature = "peers")]
         ["queue"] => queue::report(allocator),
         #[cfg(feature = "peers")]
@@ -61,8 +65,13 @@ pub fn run(allocator: &str) -> std::process::ExitCode {
         // What a child process does for `memory` and `cancel`.
         ["park", which, threads] => memory::child(which, threads),
         ["fell", which, threads] => cancel::child(which, threads),
+        // And for `knowing`.
+        ["polled", which] => knowing::polled(which),
+        ["looked-on", which, place, tasks] => knowing::looked_on(which, place, tasks),
         _ => {
-            eprintln!("usage: pool | spawn | memory | cancel | collect | queue | fanout | calls | lease | pipeline");
+            eprintln!(
+                "usage: pool | spawn | memory | cancel | collect | knowing | queue | fanout | calls | lease | pipeline"
+            );
             return std::process::ExitCode::from(2);
         }
     }

@@ -11,14 +11,14 @@ use std::process::{Command, ExitCode};
 
 use peers::measure::{Threads, Work};
 use peers::profile::Profile;
-use peers::{batch, relay};
+use peers::{batch, polls, relay};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Contestant = (&'static str, fn(u64) -> Work);
 
-const CONTESTANTS: [Contestant; 11] = [
+const CONTESTANTS: [Contestant; 15] = [
     ("spawn.bare", batch::bare),
     ("spawn.join_set", batch::join_set),
     ("spawn.tracker_token", batch::tracker_token),
@@ -26,6 +26,10 @@ const CONTESTANTS: [Contestant; 11] = [
     ("spawn.scope", batch::in_scope),
     ("spawn.collect_all", batch::collected),
     ("spawn.discard", batch::discarded),
+    ("poll.bare", polls::bare),
+    ("poll.scope", polls::in_scope),
+    ("turn.bare", polls::bare_turns),
+    ("turn.scope", polls::turns_in_scope),
     ("queue.tokio", relay::tokio_mpsc),
     ("queue.ours", relay::ours),
     ("queue4.tokio", relay::tokio_mpsc_shared),
