@@ -66,7 +66,7 @@ scenario("a connection token is renewed before it expires, on the same connectio
 scenario("a connection that does not renew its token is closed (3005)", async (t) => {
   const socket = await raw(t);
   socket.on("message", (frame) => String(frame).trim() === "{}" && socket.send("{}"));
-  socket.send(JSON.stringify({ id: 1, connect: { token: token({ sub: "ada", exp: now() + 1 }) } }));
+  socket.send(JSON.stringify({ id: 1, connect: { token: token({ sub: "ada", exp: now() + 2 }) } }));
   assert.equal((await closed(socket)).code, 3005);
 });
 

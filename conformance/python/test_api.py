@@ -7,20 +7,27 @@ import inspect
 import pytest
 from cent import (
     AsyncClient,
+    BatchRequest,
     BroadcastRequest,
     CentApiResponseError,
     CentUnauthorizedError,
     ChannelsRequest,
     Client,
+    Disconnect,
+    DisconnectRequest,
     HistoryRemoveRequest,
     HistoryRequest,
     InfoRequest,
     PresenceRequest,
     PresenceStatsRequest,
     PublishRequest,
+    RefreshRequest,
     StreamPosition,
+    SubscribeRequest,
+    UnsubscribeRequest,
 )
 from centrifuge import Client as Subscriber
+from centrifuge import ClientState
 from server import API_KEY, API_URL, WS_URL, fresh, token
 
 
@@ -171,6 +178,43 @@ def test_history(api):
     api(scenario)
 
 
+@contextlib.asynccontextmanager
+async def connection(user):
+    """A client of a user of its own, and what it hears without having asked for it, by kind."""
+
+    async def get_token():
+        return token(sub=user)
+
+    client = Subscriber(WS_URL, get_token=get_token)
+    heard = {kind: asyncio.Queue() for kind in ("subscribed", "publication", "unsubscribed", "disconnected")}
+
+    async def on_subscribed(context):
+        await heard["subscribed"].put((context.channel, context.data))
+
+    async def on_publication(context):
+        await heard["publication"].put((context.channel, context.pub.data))
+
+    async def on_unsubscribed(context):
+        await heard["unsubscribed"].put(context.channel)
+
+    async def on_ended(context):
+        await heard["disconnected"].put((context.code, context.reason))
+
+    client.events.on_subscribed = on_subscribed
+    client.events.on_publication = on_publication
+    client.events.on_unsubscribed = on_unsubscribed
+    # A code that lets it come back is told as an end of this connection, others as the end of all.
+    client.events.on_disconnected = client.events.on_connecting = on_ended
+    await client.connect()
+    await client.ready(5)
+    while not heard["disconnected"].empty():
+        heard["disconnected"].get_nowait()
+    try:
+        yield client, heard
+    finally:
+        await client.disconnect()
+
+
 def test_channels(api):
     """channels lists those with subscribers, and honours the pattern."""
 
@@ -196,6 +240,72 @@ def test_info(api):
             assert node.version
             assert node.num_clients >= 1
             assert node.num_channels >= 1
+
+    api(scenario)
+
+
+def test_subscribe_and_unsubscribe(api):
+    """a back end subscribes a user's connection, which hears what is published, and takes it back."""
+
+    async def scenario(api):
+        user = fresh("user")
+        channel = fresh("chat")
+        async with connection(user) as (client, heard):
+            await api.subscribe(SubscribeRequest(user=user, channel=channel, data={"welcome": "größer ✓"}))
+            assert await asyncio.wait_for(heard["subscribed"].get(), 5) == (channel, {"welcome": "größer ✓"})
+            await api.publish(PublishRequest(channel=channel, data={"n": 1}))
+            assert await asyncio.wait_for(heard["publication"].get(), 5) == (channel, {"n": 1})
+            assert (await api.presence_stats(PresenceStatsRequest(channel=channel))).num_users == 1
+            await api.unsubscribe(UnsubscribeRequest(user=user, channel=channel))
+            assert await asyncio.wait_for(heard["unsubscribed"].get(), 5) == channel
+            assert (await api.presence_stats(PresenceStatsRequest(channel=channel))).num_users == 0
+            assert client.state == ClientState.CONNECTED
+
+    api(scenario)
+
+
+def test_disconnect(api):
+    """disconnect closes a user's connections with a code of the back end's own, and nobody else's."""
+
+    async def scenario(api):
+        user = fresh("user")
+        async with connection(user) as (_, heard), connection(fresh("user")) as (other, _):
+            reason = Disconnect(code=4000, reason="closing time")
+            await api.disconnect(DisconnectRequest(user=user, disconnect=reason))
+            assert await asyncio.wait_for(heard["disconnected"].get(), 5) == (4000, "closing time")
+            assert other.state == ClientState.CONNECTED
+
+    api(scenario)
+
+
+def test_refresh(api):
+    """refresh keeps a connection, or ends it as expired (3005)."""
+
+    async def scenario(api):
+        user = fresh("user")
+        async with connection(user) as (client, heard):
+            await api.refresh(RefreshRequest(user=user, expire_at=4102444800))
+            assert client.state == ClientState.CONNECTED
+            await api.refresh(RefreshRequest(user=user, expired=True))
+            assert (await asyncio.wait_for(heard["disconnected"].get(), 5))[0] == 3005
+
+    api(scenario)
+
+
+def test_batch(api):
+    """a batch answers each of its requests in order."""
+
+    async def scenario(api):
+        channel = fresh("chat")
+        requests = [
+            PublishRequest(channel=channel, data=1),
+            PublishRequest(channel=channel, data=2),
+            HistoryRequest(channel=channel, limit=10),
+        ]
+        replies = (await api.batch(BatchRequest(requests=requests))).replies
+        # An error among them is beyond this client: it looks for a result in every reply.
+        assert [reply.offset for reply in replies] == [1, 2, 2]
+        assert [publication.data for publication in replies[2].publications] == [1, 2]
 
     api(scenario)
 
