@@ -119,9 +119,10 @@ impl Drop for Armed {
             return;
         }
         self.node.close();
-        self.node.cancel(CANCEL | ABORT, &Cause::ScopeDropped);
+        // Counted before the abort: on another worker an aborted task is gone at once.
         let mut living = 0;
         self.node.each_child(|child| living += u64::from(child.kind != Kind::Strand));
+        self.node.cancel(CANCEL | ABORT, &Cause::ScopeDropped);
         if let Some(root) = &self.node.root {
             root.add_adopted(living);
         }
