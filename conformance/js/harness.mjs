@@ -13,7 +13,7 @@ export const env = {
 };
 
 /** No scenario waits longer than this for any one thing, in milliseconds. */
-const PATIENCE = 5000;
+const PATIENCE = 20_000;
 
 function required(name) {
   const value = process.env[name];

@@ -6,7 +6,7 @@ import { Centrifuge as ProtobufCentrifuge } from "centrifuge/build/protobuf";
 import WebSocket from "ws";
 import { api, connected, env, fresh, next, now, pass, received, server, subscribed, token, within } from "./harness.mjs";
 
-const limits = { timeout: 20_000 };
+const limits = { timeout: 60_000 };
 const codeOf = (promise) => promise.then(() => assert.fail("an error was expected"), (error) => error.code);
 const http = env.url.replace(/^ws/, "http").replace(/\/connection\/websocket$/, "");
 
@@ -89,7 +89,7 @@ for (const [name, make] of Object.entries(transports)) {
     const client = newClient(t, "ada", { token: "", getToken: async () => token({ sub: "ada", exp: now() + 3 }) });
     await connected(client);
     client.on("connecting", (context) => lost.push(context));
-    await pass(5500);
+    await pass(8500);
     assert.deepEqual([client.state, lost], ["connected", []]);
   });
 
@@ -299,7 +299,7 @@ for (const [name, make] of Object.entries(transports)) {
     const lost = [];
     await connected(client);
     client.on("connecting", (context) => lost.push(context));
-    await pass(5500);
+    await pass(8500);
     assert.deepEqual([client.state, lost], ["connected", []]);
   });
 

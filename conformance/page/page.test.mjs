@@ -7,8 +7,8 @@ import { chromium } from "playwright-core";
 const url = process.env.BOWLINE_PAGE_URL;
 const screens = process.env.BOWLINE_SCREENS;
 const control = process.env.BOWLINE_CONTROL_URL;
-const PATIENCE = 10_000;
-const limits = { timeout: 60_000 };
+const PATIENCE = 30_000;
+const limits = { timeout: 120_000 };
 
 let browser;
 /** What the browser complained about; must stay empty but for connections refused while the server is down. */
@@ -18,7 +18,7 @@ before(async () => {
   mkdirSync(screens, { recursive: true });
   browser = await chromium.launch({
     executablePath: process.env.BOWLINE_CHROMIUM,
-    timeout: 30_000,
+    timeout: 60_000,
     args: [
       "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
       "--disable-sync", "--no-first-run", "--disable-quic",

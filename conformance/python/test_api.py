@@ -55,9 +55,9 @@ def api(request):
     def run(scenario, key=API_KEY):
         async def scene():
             if request.param == "blocking":
-                await scenario(Api(Client(API_URL, key, timeout=5)))
+                await scenario(Api(Client(API_URL, key, timeout=20)))
             else:
-                async with AsyncClient(API_URL, key, timeout=5) as client:
+                async with AsyncClient(API_URL, key, timeout=20) as client:
                     await scenario(Api(client))
 
         asyncio.run(asyncio.wait_for(scene(), 20))

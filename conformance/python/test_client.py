@@ -14,7 +14,7 @@ from centrifuge import (
 )
 from server import WS_URL, fresh, token
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 
 
 @contextlib.asynccontextmanager

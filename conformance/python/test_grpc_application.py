@@ -21,7 +21,7 @@ from server import API_KEY, API_URL, WS_URL, fresh, token
 
 UNI_URL = os.environ["BOWLINE_UNI_GRPC_URL"]
 PROTO = pathlib.Path(__file__).resolve().parents[2] / "crates" / "bowline-server" / "proto"
-PATIENCE = 5.0
+PATIENCE = 20.0
 
 
 def described(*files):

@@ -12,7 +12,7 @@ import pytest
 from centrifuge import Client, ReplyError, SubscriptionState
 from server import WS_URL, fresh
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 
 
 class Application:
