@@ -11,11 +11,13 @@
 //!    of the group and removes its scratch directories. The group is also why Ctrl-C on a terminal is heard by the parent alone.
 //! 3. The child is waited for by whoever has taken it out of [`RUNNING`]: the thread that reads its findings, or the one that cuts the run
 //!    short. Its number is nobody else's until then.
+//! 4. A child that does not end is killed: a row that hangs is one that has missed, and the others still run.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
@@ -52,21 +54,56 @@ struct Found {
 ///
 /// # Errors
 ///
-/// How the process ended, if it did so without findings.
+/// How the process ended, if it did so without findings; or that it had to be killed, because it did not end at all.
 pub(crate) fn run_alone(row: &'static Row, scale: Scale) -> Result<Outcome, Trouble> {
-    let mut command = child::command(PART, &format!("{} {}", row.id, scale.word()))?;
+    let command = child::command(PART, &format!("{} {}", row.id, scale.word()))?;
+    // Each form ends itself at its limit, unless it holds the thread that would have to end it. The rest is for what comes before and after.
+    let said = hear(command, run::limit(scale) * 2 + Duration::from_secs(60))?;
+    let found: Option<Found> = said.text.lines().last().and_then(|line| serde_json::from_str(line).ok());
+    match found {
+        Some(Found { tied, leaky }) => Ok(judge(row, scale, tied, leaky)),
+        None => Err(format!("its process ended without a word: {}", said.status).into()),
+    }
+}
+
+/// What a child has said, and how it ended.
+struct Said {
+    text: String,
+    status: ExitStatus,
+}
+
+/// Runs a child to its end, and kills it with all it has started if that takes longer than `patience`.
+fn hear(mut command: Command, patience: Duration) -> Result<Said, Trouble> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
     let mut said = String::new();
-    start(command)?.read_to_string(&mut said)?;
+    let mut output = start(command)?;
+    let (over, is_over) = mpsc::channel::<()>();
+    let (read, is_late) = std::thread::scope(|threads| {
+        let watch = threads.spawn(move || {
+            let is_late = is_over.recv_timeout(patience) == Err(RecvTimeoutError::Timeout);
+            if let (true, Some(child)) = (is_late, &lock(&RUNNING).child) {
+                // Nobody has waited for it: its group is its own.
+                let _ = group_of(child).map(|group| kill_process_group(group, Signal::KILL));
+            }
+            is_late
+        });
+        let read = output.read_to_string(&mut said);
+        drop(over);
+        (read, watch.join().unwrap_or(false))
+    });
     // Whoever cuts the run short may have taken it.
     let child = lock(&RUNNING).child.take();
     let Some(child) = child else { halt() };
     let status = ended(child, Duration::MAX)?;
-    let found: Option<Found> = said.lines().last().and_then(|line| serde_json::from_str(line).ok());
-    match found {
-        Some(Found { tied, leaky }) => Ok(judge(row, scale, tied, leaky)),
-        None => Err(format!("its process ended without a word: {status}").into()),
+    if is_late {
+        return Err(format!("its process did not end within {} s and was killed", patience.as_secs()).into());
     }
+    read?;
+    Ok(Said { text: said, status })
+}
+
+fn group_of(child: &Child) -> io::Result<Pid> {
+    Ok(i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?)
 }
 
 /// Starts the child and lists it, in one step; returns what it writes.
@@ -103,7 +140,7 @@ pub(crate) fn end_all() {
 fn ended(mut child: Child, grace: Duration) -> io::Result<ExitStatus> {
     drop(child.stdin.take());
     let id = child.id();
-    let group = i32::try_from(id).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+    let group = group_of(&child)?;
     let began = Instant::now();
     // Looked at only: as long as nobody has waited for it, its number and its group are its own.
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
@@ -152,4 +189,24 @@ fn end_with_parent() {
         kit::end_all();
         std::process::exit(130);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_hangs_is_killed_with_what_it_has_started_and_the_next_one_runs() {
+        let mut hanging = Command::new("sh");
+        // Both keep the pipe open.
+        hanging.args(["-c", "sleep 1000 & echo begun; sleep 1000"]);
+        let began = Instant::now();
+        let trouble = hear(hanging, Duration::from_millis(300)).err().expect("it hangs");
+        assert!(trouble.to_string().contains("did not end within 0 s"), "{trouble}");
+        assert!(began.elapsed() < Duration::from_secs(500), "{:?}", began.elapsed());
+        let mut well = Command::new("sh");
+        well.args(["-c", "echo found; exit 3"]);
+        let said = hear(well, Duration::from_secs(500)).unwrap();
+        assert_eq!((said.text.as_str(), said.status.code()), ("found\n", Some(3)));
+    }
 }

@@ -110,11 +110,15 @@ impl Outcome {
 /// is for the caller to see to; [`perform`](crate::command::perform) gives each of several rows a process of its own.
 #[must_use]
 pub fn run(row: &'static Row, scale: Scale, tell: &dyn Fn(Progress<'_>)) -> Outcome {
-    let limit = match scale {
+    run_within(row, scale, limit(scale), tell)
+}
+
+/// How long a form may take.
+pub(crate) const fn limit(scale: Scale) -> Duration {
+    match scale {
         Scale::Reduced | Scale::Usual => Duration::from_secs(15),
         Scale::Full => Duration::from_secs(600),
-    };
-    run_within(row, scale, limit, tell)
+    }
 }
 
 fn run_within(row: &'static Row, scale: Scale, limit: Duration, tell: &dyn Fn(Progress<'_>)) -> Outcome {
