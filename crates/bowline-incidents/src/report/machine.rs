@@ -41,23 +41,16 @@ fn git(arguments: &[&str]) -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Processor, cores, memory, system and kind of build, as far as known.
+/// Cores, memory, system and kind of build: what the figures depend on, and nothing that says whose machine it was.
 #[must_use]
 pub fn describe() -> String {
-    let processor = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".to_owned());
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let memory = field("/proc/meminfo", "MemTotal").and_then(|value| {
         let kib: f64 = value.trim_end_matches("kB").trim().parse().ok()?;
-        Some(format!(", {:.0} GB", kib * 1024.0 / 1e9))
+        Some(format!(", {:.0} GiB", kib / f64::from(1 << 20)))
     });
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let build = if cfg!(debug_assertions) { "debug build" } else { "release build" };
-    format!(
-        "{processor}, {cores} cores{}, {} {}, {build}",
-        memory.unwrap_or_default(),
-        std::env::consts::OS,
-        kernel.trim()
-    )
+    format!("{cores} cores{}, {}, {build}", memory.unwrap_or_default(), std::env::consts::OS)
 }
 
 fn field(file: &str, name: &str) -> Option<String> {
