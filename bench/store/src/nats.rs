@@ -78,18 +78,22 @@ impl Server {
             directory.join("jetstream").display()
         );
         std::fs::write(&settings, text)?;
+        let log = directory.join("nats.log");
         let child = Command::new(binary)
             .arg("-c")
             .arg(&settings)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::create(&log)?)
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("{binary}: {error}; set NATS_SERVER")))?;
-        let server = Self { child, port };
+        let mut server = Self { child, port };
         let began = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            if began.elapsed() > PATIENCE {
-                return Err(io::Error::other("the server does not listen"));
+            let ended = server.child.try_wait()?;
+            if ended.is_some() || began.elapsed() > PATIENCE {
+                // Servers before 2.10 do not know `sync_interval: always`.
+                let said = std::fs::read_to_string(&log)?;
+                return Err(io::Error::other(format!("{binary} does not listen: {}", said.trim())));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
