@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use bowline::{Semaphore, SemaphorePermit};
 use tokio::task::{coop, yield_now};
+use tokio::time::Instant;
 
 /// Turns at once for each processor, so that one who lets others run does not keep the next from running. Each more is one arrival
 /// more for which everybody else waits.
@@ -36,10 +37,10 @@ const PER_PROCESSOR: usize = 2;
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// For how long a WebSocket arrives: long enough for a client on a slow line, and over before the first ping.
-pub(crate) const ARRIVAL: Duration = Duration::from_secs(10);
+const ARRIVAL: Duration = Duration::from_secs(10);
 
 /// Reads for which a WebSocket arrives: its connect request, its subscriptions with what they recover, and one more.
-pub(crate) const ARRIVAL_READS: u8 = 3;
+const ARRIVAL_READS: u8 = 3;
 
 /// Bytes of commands for which a task gives up a part of its turn: of 128 parts, as the runtime has it.
 const BYTES_PER_PART: usize = 128;
@@ -54,6 +55,27 @@ const BYTES_PER_PART: usize = 128;
 pub(crate) async fn make_way(bytes: usize) {
     for _ in 0..bytes / BYTES_PER_PART {
         coop::consume_budget().await;
+    }
+}
+
+/// How far a WebSocket has arrived.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    /// Reads that still take turns.
+    reads: u8,
+    until: Instant,
+}
+
+impl Arrival {
+    pub(crate) fn begin() -> Self {
+        Self { reads: ARRIVAL_READS, until: Instant::now() + ARRIVAL }
+    }
+
+    /// Counts a read, and answers whether it takes a turn. Of those who are there for long nobody asks the time.
+    pub(crate) fn takes_turn(&mut self) -> bool {
+        let is_arriving = self.reads > 0 && Instant::now() <= self.until;
+        self.reads = if is_arriving { self.reads - 1 } else { 0 };
+        is_arriving
     }
 }
 
@@ -158,6 +180,20 @@ mod tests {
         let began = tokio::time::Instant::now();
         assert!(turns.take().await.is_none());
         assert!(began.elapsed() >= LONGEST);
+    }
+
+    #[bowline::test(start_paused = true)]
+    async fn the_first_reads_take_turns_unless_they_come_late() {
+        let mut prompt = Arrival::begin();
+        let taken = (0..10).filter(|_| prompt.takes_turn()).count();
+        assert_eq!(taken, usize::from(ARRIVAL_READS));
+
+        let mut slow = Arrival::begin();
+        assert!(slow.takes_turn());
+        tokio::time::advance(ARRIVAL).await;
+        assert!(slow.takes_turn(), "it is still arriving");
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!slow.takes_turn(), "it is there for long");
     }
 
     #[bowline::test]

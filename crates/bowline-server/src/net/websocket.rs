@@ -43,7 +43,7 @@ use super::Shared;
 use super::http::Leftover;
 use super::linger::linger;
 use super::stream::Stream;
-use super::turns::{ARRIVAL, ARRIVAL_READS, make_way};
+use super::turns::{Arrival, make_way};
 use super::upgrade::{Dialect, Kind};
 use super::writer::Writer;
 use crate::node::{Drained, Frame, Outbox, Wire};
@@ -68,9 +68,7 @@ pub(crate) struct WebSocket {
     /// The connect request that came with the address, until it is looked at.
     connect: Option<Box<str>>,
     write_timeout: Duration,
-    /// Reads that still belong to its arrival, and take turns.
-    arrival_reads: u8,
-    arrived_by: Instant,
+    arrival: Arrival,
     shared: Shared,
 }
 
@@ -152,8 +150,7 @@ impl WebSocket {
             session,
             outbox,
             write_timeout: write_timeout.get(),
-            arrival_reads: ARRIVAL_READS,
-            arrived_by: Instant::now() + ARRIVAL,
+            arrival: Arrival::begin(),
             shared: shared.clone(),
         }
     }
@@ -261,11 +258,11 @@ impl WebSocket {
                 // What was read may hold messages for which there was no room.
                 let handled = if !is_readable {
                     self.handle_input()
-                } else if self.arrival_reads == 0 || now > self.arrived_by {
-                    self.read()
-                } else {
+                } else if self.arrival.takes_turn() {
                     // On the heap: the task would have room for it as long as it lives.
                     Box::pin(self.read_in_turn()).await
+                } else {
+                    self.read()
                 };
                 if let Err(end) = handled {
                     return Some(end);
@@ -305,7 +302,6 @@ impl WebSocket {
 
     /// Reads while it arrives: see [`super::turns`].
     async fn read_in_turn(&mut self) -> Result<(), End> {
-        self.arrival_reads -= 1;
         let turns = Arc::clone(&self.shared.turns);
         let turn = turns.take().await;
         let handled = self.read();
