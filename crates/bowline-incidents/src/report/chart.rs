@@ -1,4 +1,4 @@
-//! Pictures of a row, as SVG written by hand: both forms in one picture, one picture for each of tasks, memory and latency.
+//! Pictures of a row, as SVG written by hand: both forms in one picture; the two things over time in which they differ most, and a latency.
 //!
 //! Colours are classes, so that a page and a file follow light and dark alike; both forms also differ in the kind of line, and
 //! each is labelled where it ends.
@@ -33,15 +33,30 @@ const BOTTOM: f64 = HEIGHT - 24.0;
 /// Points of one line at most: more than there are columns say nothing.
 const MAX_POINTS: usize = 240;
 
+/// How many pictures over time a row has.
+const OVER_TIME: usize = 2;
+
 /// The pictures of a row, each an `<svg>` of its own that needs [`STYLE`] around it.
 #[must_use]
 pub fn panels(record: &RowRecord) -> Vec<String> {
     let (Some(tied), Some(leaky)) = (&record.tied, &record.leaky) else { return Vec::new() };
-    let of = |what, unit| over_time(what, unit, tied, leaky, &record.verdicts);
-    let mut panels = vec![of("tasks", Unit::Count), of("memory", Unit::Bytes)];
-    let shared = tied.latencies.keys().find(|name| leaky.latencies.contains_key(*name));
-    panels.push(shared.and_then(|name| histogram(name, tied, leaky)));
-    panels.into_iter().flatten().collect()
+    let mut shared = shared(tied, leaky);
+    // Where they differ as much, tasks and memory go first, as they stand in the findings.
+    shared.sort_by(|a, b| b.apart().total_cmp(&a.apart()));
+    let seen = shared.iter().filter(|series| series.most() > 0.0).take(OVER_TIME);
+    let mut panels: Vec<String> = seen.map(|series| over_time(series, &record.verdicts)).collect();
+    panels.extend(slowest(tied, leaky).and_then(|name| histogram(name, tied, leaky)));
+    panels
+}
+
+/// The latency in which both forms differ most.
+fn slowest<'a>(tied: &'a Findings, leaky: &Findings) -> Option<&'a str> {
+    let apart = |name: &str| {
+        let p99 = |findings: &Findings| findings.p99.get(name).copied().unwrap_or_default().max(1e-6);
+        (p99(leaky) / p99(tied)).ln().abs()
+    };
+    let shared = tied.latencies.keys().filter(|name| leaky.latencies.contains_key(*name));
+    shared.max_by(|a, b| apart(a).total_cmp(&apart(b))).map(String::as_str)
 }
 
 /// The pictures of a row side by side, as a file; `None` if it has none.
@@ -68,35 +83,53 @@ pub fn file(record: &RowRecord) -> Option<String> {
 /// Points over time: seconds, and the value then.
 type Points = [(f64, f64)];
 
-/// The series that tells most about `what`: a gauge such as `server tasks`, if both forms have it, or the process's own. Its
-/// name, and the points of the tied and the leaky form.
-fn series<'a>(what: &str, tied: &'a Findings, leaky: &'a Findings) -> Option<(String, [&'a Points; 2])> {
-    let of = |findings: &'a Findings, name: &str| {
-        findings.series.iter().find(|series| series.name == name).map(|series| &series.points[..])
-    };
-    let special = format!(" {what}");
-    let named = tied.series.iter().map(|series| series.name.as_str()).find(|name| name.ends_with(&special));
-    [named, Some(what)]
-        .into_iter()
-        .flatten()
-        .find_map(|name| Some((name.to_owned(), [of(tied, name)?, of(leaky, name)?])))
+/// What both forms have over time.
+struct Shared<'a> {
+    name: &'a str,
+    unit: Unit,
+    /// Of the tied and the leaky form.
+    points: [&'a Points; 2],
 }
 
-fn over_time(
-    what: &str,
-    unit: Unit,
-    tied: &Findings,
-    leaky: &Findings,
-    verdicts: &[VerdictRecord],
-) -> Option<String> {
-    let (name, both) = series(what, tied, leaky)?;
+impl Shared<'_> {
+    fn peaks(&self) -> [f64; 2] {
+        self.points.map(|points| points.iter().map(|point| point.1).fold(0.0, f64::max))
+    }
+
+    fn most(&self) -> f64 {
+        self.peaks().into_iter().fold(0.0, f64::max)
+    }
+
+    /// How far the peaks are apart; a few megabytes are what the form that runs second finds already there.
+    fn apart(&self) -> f64 {
+        let floor = if matches!(self.unit, Unit::Bytes) { 16e6 } else { 1.0 };
+        let [tied, leaky] = self.peaks().map(|peak| peak + floor);
+        (leaky / tied).ln().abs()
+    }
+}
+
+/// What both forms have over time: first what there is of every row, then its own gauges and counters.
+fn shared<'a>(tied: &'a Findings, leaky: &'a Findings) -> Vec<Shared<'a>> {
+    let both = tied.series.iter().filter_map(|tied| {
+        let leaky = leaky.series.iter().find(|leaky| leaky.name == tied.name)?;
+        let is_bytes = ["memory", "bytes", "resident"].iter().any(|word| tied.name.contains(word));
+        let unit = if is_bytes { Unit::Bytes } else { Unit::Count };
+        Some(Shared { name: &tied.name, unit, points: [&tied.points, &leaky.points] })
+    });
+    let mut both: Vec<_> = both.collect();
+    both.sort_by_key(|series| !matches!(series.name, "tasks" | "memory"));
+    both
+}
+
+fn over_time(Shared { name, unit, points: both }: &Shared<'_>, verdicts: &[VerdictRecord]) -> String {
+    let unit = *unit;
     let points = || both.iter().flat_map(|points| points.iter());
     let until = points().map(|point| point.0).fold(0.01, f64::max);
     let most = points().map(|point| point.1).fold(1.0, f64::max) * 1.05;
     let place = |(at, value): (f64, f64)| {
         (LEFT + at / until * (RIGHT - LEFT), BOTTOM - value.max(0.0) / most * (BOTTOM - TOP))
     };
-    let mut panel = frame(&name);
+    let mut panel = frame(name);
     // What the peak may be, as long as it lies in the picture: for some it is far above what anybody took.
     let peak = format!("{name} peak");
     let bound = verdicts.iter().find(|verdict| verdict.figure == peak).and_then(|verdict| verdict.at_most);
@@ -130,7 +163,7 @@ fn over_time(
         "<text x=\"{LEFT}\" y=\"{y}\">0</text><text x=\"{RIGHT}\" y=\"{y}\" text-anchor=\"end\">{end}</text></svg>",
         y = HEIGHT - 8.0
     );
-    Some(panel)
+    panel
 }
 
 /// Fewer points, and no peak lost: of those that share a column the highest is kept.
@@ -150,7 +183,7 @@ fn histogram(name: &str, tied: &Findings, leaky: &Findings) -> Option<String> {
     }
     let (first, last) = ((low / 1.3).log10().floor(), high.log10().ceil());
     let x = |seconds: f64| LEFT + (seconds.log10() - first) / (last - first).max(1.0) * (RIGHT - LEFT);
-    let mut panel = frame(&format!("{name}: how often which latency"));
+    let mut panel = frame(&format!("{name}: latency"));
     for (form, buckets) in [("leaky", both[1]), ("tied", both[0])] {
         let most = buckets.iter().map(|bucket| bucket.1).max().unwrap_or(1) as f64;
         let mut path = String::new();
@@ -163,16 +196,23 @@ fn histogram(name: &str, tied: &Findings, leaky: &Findings) -> Option<String> {
     }
     let p99 = |findings: &Findings| findings.p99.get(name).copied().unwrap_or_default();
     legend(&mut panel, [tied, leaky].map(|form| format!("p99 {}", figure(p99(form), Unit::Seconds))));
+    // As many labels as have room.
+    let every = ((last - first) / 5.0).ceil().max(1.0);
     let mut power = first;
     while power <= last {
-        let (at, anchor) = (x(10_f64.powf(power)), if power == first { "start" } else { "end" });
+        let anchor = match power {
+            _ if power == first => "start",
+            _ if power == last => "end",
+            _ => "middle",
+        };
+        let at = x(10_f64.powf(power));
         let label = figure(10_f64.powf(power), Unit::Seconds);
         let _ = write!(
             panel,
             "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"{anchor}\">{label}</text>",
             HEIGHT - 8.0
         );
-        power += 1.0;
+        power += every;
     }
     panel.push_str("</svg>");
     Some(panel)
@@ -207,6 +247,7 @@ fn legend(panel: &mut String, [tied, leaky]: [String; 2]) {
 mod tests {
     use super::*;
     use crate::report::tests::record;
+    use crate::sample::Series;
 
     #[test]
     fn a_picture_has_both_forms_with_their_peaks() {
@@ -217,6 +258,34 @@ mod tests {
         let file = file(&record(101.0, 20_003.0)).unwrap();
         assert!(file.contains("T1 a &lt;row&gt; of tests"), "titles are text");
         assert_eq!(file.matches("<svg").count(), file.matches("</svg>").count());
+    }
+
+    #[test]
+    fn what_tells_the_forms_apart_is_shown_first_and_what_is_nothing_not_at_all() {
+        let mut record = record(101.0, 101.0);
+        let mut add = |name: &str, tied: f64, leaky: f64| {
+            for (findings, most) in [(&mut record.tied, tied), (&mut record.leaky, leaky)] {
+                let series = Series { name: name.to_owned(), points: vec![(0.0, 0.0), (9.0, most)] };
+                findings.as_mut().unwrap().series.push(series);
+            }
+        };
+        add("idle", 0.0, 0.0);
+        add("memory", 9e6, 0.0);
+        add("lost", 0.0, 7.0);
+        for (name, leaky) in [("a reply", 2.0), ("at rest", 0.01)] {
+            for (findings, p99) in [(&mut record.tied, 0.01), (&mut record.leaky, leaky)] {
+                let findings = findings.as_mut().unwrap();
+                findings.latencies.insert(name.to_owned(), vec![(p99, 1)]);
+                findings.p99.insert(name.to_owned(), p99);
+            }
+        }
+        let panels = panels(&record);
+        let name = |panel: &String| {
+            panel.split("aria-label=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+        };
+        let names: Vec<_> = panels.iter().map(name).collect();
+        assert_eq!(names, ["lost", "memory", "a reply: latency"]);
+        assert!(panels[1].contains("peak 9 MB"), "{}", panels[1]);
     }
 
     #[test]

@@ -71,12 +71,11 @@ async fn measured(lab: Lab, server: Driven) -> Result<(), Trouble> {
     lab.gauge("server tasks", move || shown.load(Ordering::Relaxed) as f64);
     let before = server.tasks().await?;
     churn(&lab, &server, warm_up, &seen).await?;
-    settled(&server, before + 3, Duration::from_secs(2)).await?;
+    settled(&server, before + 3, Duration::from_secs(2), &seen).await?;
     let warm = server.resident_bytes();
     churn(&lab, &server, cycles - warm_up, &seen).await?;
     // A busy machine may be late; what stays stays for 25 s.
-    let after = settled(&server, before + 3, Duration::from_secs(5)).await?;
-    seen.store(after, Ordering::Relaxed);
+    let after = settled(&server, before + 3, Duration::from_secs(5), &seen).await?;
     lab.figure("tasks over the baseline", after.saturating_sub(before) as f64);
     let grown = server.resident_bytes() as f64 / warm.max(1) as f64 - 1.0;
     lab.figure("memory grown", 100.0 * grown.max(0.0));

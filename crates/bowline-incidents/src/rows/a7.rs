@@ -11,6 +11,8 @@
 //! In the tied form silence is an answer: a peer that has not said a word for `pong_timeout` after a ping is gone, and the one
 //! task of its connection ends at that deadline. It costs no task and no timer of its own to know that.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -61,6 +63,9 @@ async fn measured(lab: Lab, server: Driven) -> Result<(), Trouble> {
     // machine that does other things as well.
     let deadline = lab.size(Duration::from_secs(9), Duration::from_secs(9), Duration::from_secs(66));
     let opened = lab.counter("fallen silent");
+    let seen = Arc::new(AtomicU64::new(0));
+    let shown = Arc::clone(&seen);
+    lab.gauge("server tasks", move || shown.load(Ordering::Relaxed) as f64);
     let before = server.tasks().await?;
     let mut silent = Vec::new();
     for number in 0..count {
@@ -69,9 +74,11 @@ async fn measured(lab: Lab, server: Driven) -> Result<(), Trouble> {
         silent.push(client);
         opened.add(1);
     }
-    let held = server.tasks().await?.saturating_sub(before);
+    let open = server.tasks().await?;
+    seen.store(open, Ordering::Relaxed);
+    let held = open.saturating_sub(before);
     sleep(deadline / 2).await;
-    let after = settled(&server, before + 3, deadline / 2).await?.saturating_sub(before);
+    let after = settled(&server, before + 3, deadline / 2, &seen).await?.saturating_sub(before);
     lab.figure("tasks over the baseline", after as f64);
     // Three tasks are the noise of asking.
     let left = after.saturating_sub(3) as f64 / held.max(1) as f64;

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bowline_protocol::websocket::{Decoder, Limits, Message, Opcode, Role, accept_key, frame};
@@ -220,10 +221,16 @@ impl Drop for Driven {
 }
 
 /// Waits until the server has no more than so many tasks, or the time is over; returns how many it has.
-pub(super) async fn settled(server: &Driven, tasks: u64, within: Duration) -> Result<u64, Trouble> {
+pub(super) async fn settled(
+    server: &Driven,
+    tasks: u64,
+    within: Duration,
+    seen: &AtomicU64,
+) -> Result<u64, Trouble> {
     let until = tokio::time::Instant::now() + within;
     loop {
         let alive = server.tasks().await?;
+        seen.store(alive, Ordering::Relaxed);
         if alive <= tasks || tokio::time::Instant::now() > until {
             return Ok(alive);
         }
