@@ -1,11 +1,12 @@
-//! Pictures of a row, as SVG written by hand: both forms in one picture; the two things over time in which they differ most, and a latency.
+//! Pictures of a row, as SVG written by hand: both forms in one picture; the two things over time that have a bound or in which they
+//! differ most, a latency, and the figures themselves where little of that is to be seen.
 //!
 //! Colours are classes, so that a page and a file follow light and dark alike; both forms also differ in the kind of line, and
 //! each is labelled where it ends.
 
 use std::fmt::Write as _;
 
-use super::words::{escaped, figure};
+use super::words::{escaped, figure, limit, maybe};
 use super::{RowRecord, VerdictRecord};
 use crate::row::Unit;
 use crate::run::Findings;
@@ -33,19 +34,26 @@ const BOTTOM: f64 = HEIGHT - 24.0;
 /// Points of one line at most: more than there are columns say nothing.
 const MAX_POINTS: usize = 240;
 
-/// How many pictures over time a row has.
-const OVER_TIME: usize = 2;
+/// How many pictures over time a row has at most, and how many of any kind at least.
+const SOME: usize = 2;
+
+/// How far the peaks of both forms are apart where that is worth a picture: one is twice the other.
+const TELLING: f64 = std::f64::consts::LN_2;
 
 /// The pictures of a row, each an `<svg>` of its own that needs [`STYLE`] around it.
 #[must_use]
 pub fn panels(record: &RowRecord) -> Vec<String> {
     let (Some(tied), Some(leaky)) = (&record.tied, &record.leaky) else { return Vec::new() };
+    let is_bounded = |series: &Shared<'_>| series.bound(&record.verdicts).is_some();
     let mut shared = shared(tied, leaky);
-    // Where they differ as much, tasks and memory go first, as they stand in the findings.
-    shared.sort_by(|a, b| b.apart().total_cmp(&a.apart()));
-    let seen = shared.iter().filter(|series| series.most() > 0.0).take(OVER_TIME);
-    let mut panels: Vec<String> = seen.map(|series| over_time(series, &record.verdicts)).collect();
+    // The memory of a process is a comparison only where a row takes care that it is one: the form that runs first makes the heap.
+    shared.retain(|series| is_bounded(series) || (series.name != "memory" && series.apart() > TELLING));
+    shared.sort_by(|a, b| is_bounded(b).cmp(&is_bounded(a)).then_with(|| b.apart().total_cmp(&a.apart())));
+    let mut panels: Vec<String> =
+        shared.iter().take(SOME).map(|series| over_time(series, &record.verdicts)).collect();
     panels.extend(slowest(tied, leaky).and_then(|name| histogram(name, tied, leaky)));
+    let more = SOME.saturating_sub(panels.len());
+    panels.extend(record.verdicts.iter().filter(|verdict| verdict.leaky_has_to_break).take(more).map(bars));
     panels
 }
 
@@ -96,15 +104,16 @@ impl Shared<'_> {
         self.points.map(|points| points.iter().map(|point| point.1).fold(0.0, f64::max))
     }
 
-    fn most(&self) -> f64 {
-        self.peaks().into_iter().fold(0.0, f64::max)
+    /// How far the peaks are apart, as the logarithm of their ratio.
+    fn apart(&self) -> f64 {
+        let [tied, leaky] = self.peaks().map(|peak| peak + 1.0);
+        (leaky / tied).ln().abs()
     }
 
-    /// How far the peaks are apart; a few megabytes are what the form that runs second finds already there.
-    fn apart(&self) -> f64 {
-        let floor = if matches!(self.unit, Unit::Bytes) { 16e6 } else { 1.0 };
-        let [tied, leaky] = self.peaks().map(|peak| peak + floor);
-        (leaky / tied).ln().abs()
+    /// What the peak may be at most.
+    fn bound(&self, verdicts: &[VerdictRecord]) -> Option<f64> {
+        let peak = verdicts.iter().find(|verdict| verdict.figure.strip_suffix(" peak") == Some(self.name));
+        peak.and_then(|verdict| verdict.at_most)
     }
 }
 
@@ -121,8 +130,8 @@ fn shared<'a>(tied: &'a Findings, leaky: &'a Findings) -> Vec<Shared<'a>> {
     both
 }
 
-fn over_time(Shared { name, unit, points: both }: &Shared<'_>, verdicts: &[VerdictRecord]) -> String {
-    let unit = *unit;
+fn over_time(series: &Shared<'_>, verdicts: &[VerdictRecord]) -> String {
+    let Shared { name, unit, points: both } = *series;
     let points = || both.iter().flat_map(|points| points.iter());
     let until = points().map(|point| point.0).fold(0.01, f64::max);
     let most = points().map(|point| point.1).fold(1.0, f64::max) * 1.05;
@@ -131,9 +140,7 @@ fn over_time(Shared { name, unit, points: both }: &Shared<'_>, verdicts: &[Verdi
     };
     let mut panel = frame(name);
     // What the peak may be, as long as it lies in the picture: for some it is far above what anybody took.
-    let peak = format!("{name} peak");
-    let bound = verdicts.iter().find(|verdict| verdict.figure == peak).and_then(|verdict| verdict.at_most);
-    if let Some(bound) = bound.filter(|bound| *bound <= most) {
+    if let Some(bound) = series.bound(verdicts).filter(|bound| *bound <= most) {
         let (_, y) = place((0.0, bound));
         let _ = write!(
             panel,
@@ -218,6 +225,30 @@ fn histogram(name: &str, tied: &Findings, leaky: &Findings) -> Option<String> {
     Some(panel)
 }
 
+/// One figure of both forms, and what it is held against.
+fn bars(verdict: &VerdictRecord) -> String {
+    let bound = verdict.at_most.or(verdict.at_least).unwrap_or_default();
+    // What never came to be is beyond everything.
+    let values = [verdict.tied, verdict.leaky].map(|value| value.unwrap_or(f64::INFINITY).max(0.0));
+    let finite = values.iter().chain([&bound]).copied().filter(|value| value.is_finite());
+    let most = finite.fold(0.0, f64::max).max(1e-12) * 1.05;
+    let x = |value: f64| LEFT + (value / most).min(1.0) * (RIGHT - LEFT);
+    let mut panel = frame(verdict.figure);
+    for (form, value, y) in [("tied", values[0], TOP + 18.0), ("leaky", values[1], TOP + 72.0)] {
+        let _ = write!(panel, "<path class=\"area {form}\" d=\"M{LEFT} {y}H{:.1}v34H{LEFT}Z\"/>", x(value));
+    }
+    let (at, anchor) = (x(bound), if x(bound) > WIDTH / 2.0 { "end" } else { "start" });
+    let _ = write!(
+        panel,
+        "<path class=\"bound\" d=\"M{at:.1} {TOP}V{BOTTOM}\"/><text x=\"{at:.1}\" y=\"{}\" text-anchor=\"{anchor}\">{}</text>",
+        HEIGHT - 8.0,
+        limit(verdict.limit(), verdict.unit)
+    );
+    legend(&mut panel, [verdict.tied, verdict.leaky].map(|value| maybe(value, verdict.unit)));
+    panel.push_str("</svg>");
+    panel
+}
+
 fn frame(name: &str) -> String {
     let mut panel = format!(
         "<svg class=\"panel\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\" \
@@ -272,6 +303,7 @@ mod tests {
         add("idle", 0.0, 0.0);
         add("memory", 9e6, 0.0);
         add("lost", 0.0, 7.0);
+        add("kept", 10.0, 7.0);
         for (name, leaky) in [("a reply", 2.0), ("at rest", 0.01)] {
             for (findings, p99) in [(&mut record.tied, 0.01), (&mut record.leaky, leaky)] {
                 let findings = findings.as_mut().unwrap();
@@ -284,8 +316,23 @@ mod tests {
             panel.split("aria-label=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
         };
         let names: Vec<_> = panels.iter().map(name).collect();
-        assert_eq!(names, ["lost", "memory", "a reply: latency"]);
-        assert!(panels[1].contains("peak 9 MB"), "{}", panels[1]);
+        assert_eq!(names, ["tasks", "lost", "a reply: latency"], "what has a bound goes first");
+    }
+
+    #[test]
+    fn where_there_is_little_to_see_the_figures_are_shown() {
+        let mut record = record(101.0, 20_003.0);
+        for findings in [&mut record.tied, &mut record.leaky] {
+            let findings = findings.as_mut().unwrap();
+            findings.series.clear();
+            findings.latencies.clear();
+        }
+        let shown = panels(&record);
+        assert_eq!(shown.len(), 1, "one bound of the row is to be broken");
+        assert!(shown[0].contains("tied: 101<") && shown[0].contains("leaky: 20,003<"), "{}", shown[0]);
+        assert!(shown[0].contains("≤ 160</text>"), "{}", shown[0]);
+        record.verdicts[0].leaky = None;
+        assert!(panels(&record)[0].contains("leaky: none<"));
     }
 
     #[test]
