@@ -40,7 +40,12 @@ fn main() {
         "open" => open(&directory),
         #[cfg(feature = "peers")]
         "engines" => engines::run(&directory),
-        "nats" => nats::run(&directory).expect("the peer takes part"),
+        "nats" => {
+            if let Err(error) = nats::run(&directory) {
+                eprintln!("error: {error}");
+                std::process::exit(1);
+            }
+        }
         _ => {
             eprintln!("store-bench appends|never|start|engines|nats DIRECTORY");
             std::process::exit(2);
