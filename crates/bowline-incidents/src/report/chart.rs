@@ -37,8 +37,8 @@ const MAX_POINTS: usize = 240;
 /// How many pictures over time a row has at most, and how many of any kind at least.
 const SOME: usize = 2;
 
-/// How far the peaks of both forms are apart where that is worth a picture: one is twice the other.
-const TELLING: f64 = std::f64::consts::LN_2;
+/// How far the peaks of both forms are apart where that is worth a picture, as the logarithm of their ratio: one is nearly twice the other.
+const TELLING: f64 = 0.6;
 
 /// The pictures of a row, each an `<svg>` of its own that needs [`STYLE`] around it.
 #[must_use]

@@ -59,6 +59,7 @@ fn bytes(value: f64) -> String {
 fn seconds(value: f64) -> String {
     match value {
         0.0 => "0 s".to_owned(),
+        f64::INFINITY => "never".to_owned(),
         value if value.abs() < 1e-6 => format!("{} ns", short(value * 1e9)),
         value if value.abs() < 1e-3 => format!("{} µs", short(value * 1e6)),
         value if value.abs() < 1.0 => format!("{} ms", short(value * 1e3)),
@@ -103,6 +104,7 @@ mod tests {
             (0.0352, Unit::Seconds, "35.2 ms"),
             (0.000_001_5, Unit::Seconds, "1.5 µs"),
             (12.0, Unit::Seconds, "12 s"),
+            (f64::INFINITY, Unit::Seconds, "never"),
             (1.1, Unit::Times, "1.1×"),
             (100.0, Unit::Percent, "100%"),
             (99.97, Unit::Percent, "99.97%"),
