@@ -199,6 +199,12 @@ pub(crate) fn leaf_waker(cx: &Context<'_>) -> Waker {
     leaf(cx, Waker::clone)
 }
 
+/// The same if it is the runtime's, whose clone is a count and no code of somebody else's.
+#[inline]
+pub(crate) fn own_leaf_waker(cx: &Context<'_>) -> Option<Waker> {
+    is_own(cx.waker()).then(|| behind::with(Waker::clone))
+}
+
 /// Polls something of the runtime's that a wait of ours is made of, and knows in another way when it is ready.
 pub(crate) fn quietly<R>(cx: &Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
     let quiet = quiet(cx);

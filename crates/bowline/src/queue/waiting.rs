@@ -1,7 +1,8 @@
 //! The waits of a queue as places in its lines: for room, for an item, for the close.
 //!
 //! Each begins by asking for what it wants and takes a place in line only if it has to. It is given up when dropped, and
-//! what was granted to it goes to the next. A waker is cloned between two goes at the lock, never under it.
+//! what was granted to it goes to the next. A waker is cloned between two goes at the lock, never under it, but for the runtime's
+//! own: that is a count, and saves who waits for an item the second go.
 
 use std::future::Future;
 use std::ops::Deref;
@@ -189,7 +190,7 @@ impl<C: Deref<Target = Chan<T>>, T> Receiving<C, T> {
         }
         let budget = ready!(poll_proceed(cx));
         let receipt = match self.place {
-            None => self.chan.take_or_join(self.mode, &mut None),
+            None => self.chan.take_or_join(self.mode, || waker::own_leaf_waker(cx)),
             Some(place) => waker::leaf(cx, |waker| self.chan.look_item(place, self.mode, waker, &mut None)),
         };
         match receipt {
@@ -216,7 +217,7 @@ impl<C: Deref<Target = Chan<T>>, T> Receiving<C, T> {
         if let Receipt::NeedsWaker = receipt {
             let mut fresh = Some(waker::leaf_waker(cx));
             receipt = match self.place {
-                None => self.chan.take_or_join(self.mode, &mut fresh),
+                None => self.chan.take_or_join(self.mode, || fresh.take()),
                 Some(place) => {
                     waker::leaf(cx, |waker| self.chan.look_item(place, self.mode, waker, &mut fresh))
                 }

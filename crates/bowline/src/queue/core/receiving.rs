@@ -25,11 +25,15 @@ impl<T> Chan<T> {
 
     /// Takes the first item, or a place in line for the next.
     #[inline]
-    pub(in crate::queue) fn take_or_join(&self, mode: Mode, fresh: &mut Option<Waker>) -> Receipt<T> {
+    pub(in crate::queue) fn take_or_join(
+        &self,
+        mode: Mode,
+        waker: impl FnOnce() -> Option<Waker>,
+    ) -> Receipt<T> {
         let mut state = self.state.lock_unpoisoned();
         match state.pop_quietly(mode) {
             Some(taken) => Receipt::Taken(taken),
-            None => self.take_or_join_loudly(state, mode, fresh),
+            None => self.take_or_join_loudly(state, mode, waker),
         }
     }
 
@@ -38,7 +42,7 @@ impl<T> Chan<T> {
         &self,
         mut state: MutexGuard<'_, State<T>>,
         mode: Mode,
-        fresh: &mut Option<Waker>,
+        waker: impl FnOnce() -> Option<Waker>,
     ) -> Receipt<T> {
         let mut wakes = Few::default();
         let mut news = false;
@@ -46,7 +50,7 @@ impl<T> Chan<T> {
         let receipt = match if free { state.pop(mode, &mut wakes) } else { None } {
             Some(taken) => Receipt::Taken(taken),
             None if state.is_exhausted() => Receipt::Closed,
-            None => match fresh.take() {
+            None => match waker() {
                 None => Receipt::NeedsWaker,
                 Some(waker) => {
                     state.receiver_waits += 1;
